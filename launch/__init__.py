@@ -1,0 +1,1 @@
+"""SLURM jobs for a run config. No torch, no GPU needed."""

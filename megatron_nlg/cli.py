@@ -1,0 +1,71 @@
+"""`megatron-nlg`: one command, a table of subcommands. Their modules are imported only when they are chosen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from megatron_nlg import __version__
+from megatron_nlg.config.errors import MegatronNlgError
+
+
+class Command(NamedTuple):
+    """A subcommand: `module` has add_arguments(parser) and run(args) -> exit code."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command("megatron_nlg.demo", "raw text to a trained, killed, resumed and reported GPT, in minutes"),
+    "prep": Command("data_prep.command", "raw text to tokens and a blend"),
+    "check": Command("megatron_nlg.config.command", "resolve a config, list its problems, its layout, size and memory"),
+    "train": Command("megatron_nlg.training.command", "train, or go on with a run"),
+    "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
+    "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
+    "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),
+}
+
+
+def parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The argument parser. Only the chosen subcommand's module is imported and only its arguments are declared."""
+    top = argparse.ArgumentParser(prog="megatron-nlg", description=__doc__.splitlines()[0] if __doc__ else None)
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        if name == chosen:
+            importlib.import_module(command.module).add_arguments(sub)
+            sub.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand. Exit codes: 0 done, 1 failed, 2 bad input."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    args = parser(chosen).parse_args(argv)
+    try:
+        return int(importlib.import_module(COMMANDS[args.command].module).run(args))
+    except MegatronNlgError as error:
+        if args.debug:
+            raise
+        print(f"megatron-nlg {args.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"megatron-nlg {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if args.debug:
+            raise
+        print(f"megatron-nlg {args.command}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""The run config: one documented field is one setting.
+
+Sections say what a value means and its own range. What only makes sense across sections or for a given number of ranks
+is checked in `validate.py`; all of it runs before any process starts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from megatron_nlg.config.base import Section
+
+
+def _whole(value: Any) -> Any:
+    """`270e9` is a float in YAML and a count to a reader."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _pair(value: Any) -> Any:
+    """YAML knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(Section):
+    """A GPT decoder: pre-LayerNorm, GeLU, biases everywhere, causal attention."""
+
+    num_layers: Positive
+    """Transformer layers."""
+    hidden_size: Positive
+    """Width of the residual stream."""
+    num_attention_heads: Positive
+    """Attention heads; must divide hidden_size, and be divisible by parallel.tensor."""
+    sequence_length: Positive
+    """Tokens in a training sample."""
+    vocab_size: Positive
+    """Entries of the tokenizer. The embedding has more rows (vocab_multiple); their logits are masked."""
+    vocab_multiple: Positive = 128
+    """The embedding's rows are rounded up to a multiple of this, for every tensor-parallel size alike."""
+    ffn_hidden_size: Positive | None = None
+    """Width of the MLP's hidden layer; 4 × hidden_size when not given."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of dropout on embeddings, attention weights and residual branches."""
+    init_std: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of initial weights; sqrt(1 / (3 × hidden_size)) when not given (MT-NLG, section 3.2)."""
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    """Epsilon of LayerNorm."""
+    position_embedding: Literal["learned"] = "learned"
+    """How positions enter: one learned vector each."""
+    tie_embeddings: bool = True
+    """Whether the output projection is the input embedding."""
+
+    @property
+    def ffn_size(self) -> int:
+        """Width of the MLP's hidden layer."""
+        return self.ffn_hidden_size or 4 * self.hidden_size
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: vocab_size rounded up to vocab_multiple."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def weight_std(self) -> float:
+        """Standard deviation of initial weights."""
+        return self.init_std or (1 / (3 * self.hidden_size)) ** 0.5
+
+
+class Parallel(Section):
+    """How the model is cut over ranks. The data-parallel size is what is left: ranks / (tensor × pipeline)."""
+
+    tensor: Positive = 1
+    """Ranks that share every matrix (inside a node on a cluster)."""
+    pipeline: Positive = 1
+    """Stages that the layers are cut into."""
+    interleave: Positive = 1
+    """Model chunks a stage holds (virtual pipeline); 1 is plain 1F1B."""
+    sequence: bool = False
+    """Sequence parallelism: activations between matrices are cut along the sequence over the tensor ranks."""
+    zero_stage: Literal[1, 2, 3] = 1
+    """What is cut over data-parallel ranks: 1 optimizer state, 2 also gradients, 3 also weights."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations computed again in the backward pass: none, those of the attention core, or whole layers."""
+
+
+class Ramp(Section):
+    """Growth of the global batch at the start: from `start` by `increment` over `tokens`."""
+
+    start: Positive
+    """Sequences in the first global batches."""
+    increment: Positive
+    """Sequences added at a level."""
+    tokens: Positive
+    """Tokens until the full batch is reached; every level takes an equal share of them."""
+    rounding: Literal["error", "up"] = "error"
+    """What to do with a level that micro-batch × data-parallel size does not divide: refuse, or round it up."""
+
+
+class Batch(Section):
+    """Sequences in a step."""
+
+    micro: Positive = 1
+    """Sequences a rank takes through the model at once."""
+    global_: Positive = Field(alias="global")
+    """Sequences in an optimizer step, over all ranks."""
+    ramp: Ramp | None = None
+    """Growth of the global batch at the start of training; none when not given."""
+
+
+class Optimizer(Section):
+    """AdamW. Weight decay is applied to matrices, not to biases and norms."""
+
+    lr: Annotated[float, Field(gt=0)]
+    """Peak learning rate."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the second moment."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled weight decay."""
+    clip_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this global norm; 0 switches clipping off."""
+
+
+class Schedule(Section):
+    """Length of training and the learning rate, both in tokens, so that neither depends on the batch size."""
+
+    train_tokens: Positive
+    """Training stops after this many tokens (rounded up to whole samples)."""
+    warmup_tokens: Count = 0
+    """The learning rate rises linearly from 0 over these."""
+    decay: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    """Shape after the warm-up; wsd holds the peak and falls linearly over the last wsd_fraction of decay_tokens."""
+    decay_tokens: Positive | None = None
+    """Where the decay ends, counted from the start of training; train_tokens when not given."""
+    min_lr_ratio: Fraction = 0.1
+    """The learning rate never falls below this share of its peak."""
+    wsd_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of decay_tokens in which wsd falls."""
+
+
+class Data(Section):
+    """What is trained on."""
+
+    blend: str | None = None
+    """A prepared corpus's blend.yaml: its sources, their weights, its tokenizer. Required to train."""
+    split: Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)] = (0.98, 0.02)
+    """Shares of each source's documents for training and for validation."""
+    index_cache: str | None = None
+    """Folder for sample indices; `data_index` in the run folder when not given."""
+
+
+class Evaluation(Section):
+    """Validation while training."""
+
+    interval: Count = 0
+    """Steps between validations; 0 for none but the one at the end."""
+    batches: Count = 10
+    """Global batches a source is validated on; 0 switches validation off."""
+
+
+class Checkpoint(Section):
+    """When state is saved and what is kept."""
+
+    interval: Count = 0
+    """Steps between checkpoints; 0 saves at the end (and on a signal) only."""
+    keep_last: Positive = 2
+    """The newest ones that are kept."""
+    keep_every: Count = 0
+    """Checkpoints at multiples of this many steps are kept for ever; 0 for none."""
+    asynchronous: bool = True
+    """Write in the background while training goes on."""
+
+
+class Log(Section):
+    """What a run says of itself."""
+
+    interval: Positive = 1
+    """Steps between metrics."""
+    wandb: bool = False
+    """Log to Weights & Biases; offline when no key is set."""
+    wandb_project: str = "megatron_nlg"
+    """Project the run is filed under."""
+    tensorboard: bool = False
+    """Write TensorBoard event files to `tensorboard/` in the run folder."""
+    profile_steps: Annotated[tuple[Positive, Positive], BeforeValidator(_pair)] | None = None
+    """First and last step that torch's profiler records, as a Chrome trace in `logs/`."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """Dense peak of one accelerator in this precision, for MFU; looked up by its name when not given."""
+
+
+class Distributed(Section):
+    """Process groups."""
+
+    timeout_seconds: Positive = 600
+    """A collective that waits longer than this fails the job."""
+
+
+class RunConfig(Section):
+    """Everything a training run depends on. Written, resolved, to the run folder as config.yaml."""
+
+    model: Model
+    """The network."""
+    parallel: Parallel = Parallel()
+    """How it is cut over ranks."""
+    batch: Batch
+    """Sequences in a step."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Number format of weights and activations; with bf16, master weights and gradient sums stay fp32."""
+    optimizer: Optimizer
+    """AdamW."""
+    schedule: Schedule
+    """Length and learning rate."""
+    data: Data = Data()
+    """What is trained on."""
+    evaluation: Evaluation = Evaluation()
+    """Validation while training."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When state is saved."""
+    log: Log = Log()
+    """What the run says of itself."""
+    distributed: Distributed = Distributed()
+    """Process groups."""
+    seed: Count = 1234
+    """Initial weights, sample order and dropout are functions of this."""

@@ -1,0 +1,152 @@
+"""What a run config must satisfy across sections and for a given number of ranks. No torch: runs on a login node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from megatron_nlg.config.base import apply_overrides, build, read_yaml
+from megatron_nlg.config.errors import ConfigError, Problem
+from megatron_nlg.config.schema import RunConfig
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run config with its includes and overrides, or raise a ConfigError that lists every problem."""
+    config = build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
+    problems = list(consistency(config))
+    if problems:
+        raise ConfigError(problems, str(path))
+    return config
+
+
+def data_parallel_size(config: RunConfig, ranks: int) -> int:
+    """Replicas that `ranks` ranks make; raises ConfigError when the layout does not fit or a batch can't be split."""
+    replica = config.parallel.tensor * config.parallel.pipeline
+    if ranks < replica or ranks % replica:
+        problem = Problem(
+            "parallel",
+            f"tensor {config.parallel.tensor} × pipeline {config.parallel.pipeline} needs a multiple of {replica} "
+            f"ranks, and there are {ranks}",
+            f"start {replica * max(1, ranks // replica)} ranks, or change parallel.tensor or parallel.pipeline",
+        )
+        raise ConfigError([problem], f"layout on {ranks} ranks")
+    size = ranks // replica
+    problems = list(batch_problems(config, size))
+    if problems:
+        raise ConfigError(problems, f"layout on {ranks} ranks")
+    return size
+
+
+def consistency(config: RunConfig) -> Iterator[Problem]:
+    """Contradictions between settings, whatever the number of ranks."""
+    model, parallel = config.model, config.parallel
+    tensor, stages = parallel.tensor, parallel.pipeline * parallel.interleave
+    if model.hidden_size % model.num_attention_heads:
+        yield Problem(
+            "model.num_attention_heads",
+            f"{model.num_attention_heads} heads do not divide hidden_size {model.hidden_size}",
+            f"nearest that do: {_nearest_divisors(model.hidden_size, model.num_attention_heads)}",
+        )
+    for key, value in (
+        ("model.num_attention_heads", model.num_attention_heads),
+        ("model.ffn_hidden_size", model.ffn_size),
+        ("model.vocab_multiple", model.padded_vocab_size),
+    ):
+        if value % tensor:
+            what = f"padded vocabulary of {value} is" if key.endswith("multiple") else f"{value} is"
+            yield Problem(key, f"{what} not divisible by parallel.tensor {tensor}", "change one of the two")
+    if model.num_layers % stages:
+        yield Problem(
+            "model.num_layers",
+            f"{model.num_layers} layers can't be cut into pipeline {parallel.pipeline} × interleave "
+            f"{parallel.interleave} = {stages} equal chunks",
+            f"nearest pipeline × interleave: {_nearest_divisors(model.num_layers, stages)}",
+        )
+    if parallel.interleave > 1 and parallel.pipeline == 1:
+        yield Problem("parallel.interleave", f"{parallel.interleave} chunks without a pipeline", "set it to 1")
+    if parallel.sequence and tensor == 1:
+        yield Problem("parallel.sequence", "sequence parallelism needs parallel.tensor > 1", "set it to false")
+    if parallel.sequence and model.sequence_length % tensor:
+        yield Problem(
+            "model.sequence_length",
+            f"{model.sequence_length} is not divisible by parallel.tensor {tensor}, as parallel.sequence needs",
+            "change one of the two",
+        )
+    if parallel.zero_stage > 1 and parallel.pipeline > 1:
+        yield Problem(
+            "parallel.zero_stage",
+            f"stage {parallel.zero_stage} cuts gradients that the pipeline (parallel.pipeline "
+            f"{parallel.pipeline}) still adds to",
+            "set zero_stage to 1, or pipeline to 1",
+        )
+    yield from _schedule_problems(config)
+
+
+def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
+    schedule, ramp = config.schedule, config.batch.ramp
+    decay_tokens = schedule.decay_tokens or schedule.train_tokens
+    if schedule.warmup_tokens > decay_tokens:
+        yield Problem(
+            "schedule.warmup_tokens",
+            f"the warm-up ({schedule.warmup_tokens}) is longer than the decay ({decay_tokens})",
+            "shorten it",
+        )
+    if config.log.profile_steps and config.log.profile_steps[0] > config.log.profile_steps[1]:
+        yield Problem("log.profile_steps", f"{list(config.log.profile_steps)} ends before it starts", "swap the two")
+    if abs(sum(config.data.split) - 1) > 1e-6:
+        yield Problem("data.split", f"{list(config.data.split)} does not sum to 1", "give two shares of 1")
+    if ramp and ramp.start > config.batch.global_:
+        yield Problem("batch.ramp.start", f"{ramp.start} is above batch.global {config.batch.global_}", "start lower")
+    elif ramp and (config.batch.global_ - ramp.start) % ramp.increment:
+        yield Problem(
+            "batch.ramp.increment",
+            f"steps of {ramp.increment} from {ramp.start} do not reach batch.global {config.batch.global_}",
+            f"nearest increments: {_nearest_divisors(config.batch.global_ - ramp.start, ramp.increment)}",
+        )
+
+
+def ramp_levels(config: RunConfig) -> list[int]:
+    """Global batch sizes from the first to the full one, before rounding."""
+    ramp = config.batch.ramp
+    if ramp is None:
+        return [config.batch.global_]
+    return list(range(ramp.start, config.batch.global_ + 1, ramp.increment))
+
+
+def batch_quantum(config: RunConfig, data_parallel: int) -> int:
+    """Every global batch must be a multiple of this: micro × data-parallel size (× pipeline when interleaved)."""
+    interleaved = config.parallel.pipeline if config.parallel.interleave > 1 else 1
+    return config.batch.micro * data_parallel * interleaved
+
+
+def batch_problems(config: RunConfig, data_parallel: int) -> Iterator[Problem]:
+    """Global batches that the micro-batch and the data-parallel size do not divide."""
+    quantum = batch_quantum(config, data_parallel)
+    what = f"batch.micro {config.batch.micro} × data-parallel size {data_parallel}"
+    if config.parallel.interleave > 1:
+        what += f" × parallel.pipeline {config.parallel.pipeline} (interleaving)"
+    if config.batch.global_ % quantum:
+        near = sorted(
+            {max(1, config.batch.global_ // quantum) * quantum, -(-config.batch.global_ // quantum) * quantum}
+        )
+        yield Problem(
+            "batch.global",
+            f"{config.batch.global_} is not a multiple of {what} = {quantum}",
+            f"nearest: {' or '.join(map(str, near))}",
+        )
+    if config.batch.ramp and config.batch.ramp.rounding == "error":
+        bad = [level for level in ramp_levels(config)[:-1] if level % quantum]
+        if bad:
+            shown = ", ".join(map(str, bad[:5])) + (f", … ({len(bad)} levels)" if len(bad) > 5 else "")
+            yield Problem(
+                "batch.ramp",
+                f"levels {shown} are not multiples of {what} = {quantum}",
+                "set batch.ramp.rounding to up, or change start and increment",
+            )
+
+
+def _nearest_divisors(number: int, wanted: int) -> str:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below = [d for d in divisors if d <= wanted][-1:]
+    above = [d for d in divisors if d >= wanted][:1]
+    return " or ".join(map(str, sorted({*below, *above}))) or "none"

@@ -1,0 +1,1 @@
+"""Where a rank stands (layout), its process groups (context), its device, its random numbers."""
