@@ -1,0 +1,1 @@
+"""Training: the engine (one step), the trainer (the loop), checkpoints, callbacks."""
