@@ -43,11 +43,27 @@ def parser(chosen: str | None) -> argparse.ArgumentParser:
     return top
 
 
+def parse(chosen: str | None, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Overrides may stand before and after options.
+
+    argparse gives a subcommand's `key=value …` only the words before the first option and returns later ones as
+    unknown (in Python 3.11, and subparsers have no intermixed parsing): they are put where they belong.
+    """
+    top = parser(chosen)
+    args, rest = top.parse_known_args(argv)
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(late) < len(rest) or (late and not hasattr(args, "overrides")):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:
+        args.overrides = [*args.overrides, *late]
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Exit codes: 0 done, 1 failed, 2 bad input."""
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    args = parser(chosen).parse_args(argv)
+    args = parse(chosen, argv)
     try:
         return int(importlib.import_module(COMMANDS[args.command].module).run(args))
     except MegatronNlgError as error:

@@ -23,7 +23,12 @@ class Section(BaseModel):
     """Base of every part of a config: immutable, strictly typed, closed to unknown keys, documented by docstrings."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, populate_by_name=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
     )
 
 
@@ -34,11 +39,14 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats (`5e-5` is a number, not a string) and no repeated keys."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
+YAML_FLOAT = re.compile(
+    r"^[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
 )
+"""What is a number in our YAML files beyond PyYAML's idea of one."""
+YAML_FLOAT_FIRST = list("-+0123456789.")
+"""The characters it can start with."""
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", YAML_FLOAT, YAML_FLOAT_FIRST)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -144,7 +152,8 @@ def all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
 def build(section: type[SectionT], tree: Mapping[str, Any], source: str) -> SectionT:
     """Validate a tree into a section, or raise a ConfigError that lists every problem."""
     try:
-        return section.model_validate(dict(tree))
+        # By alias only: `batch.global_` is how Python spells the field, not a key of the file.
+        return section.model_validate(dict(tree), by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError(problems_of(error, section), source) from None
 

@@ -2,39 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from megatron_nlg.config.base import apply_overrides, build, read_yaml
 from megatron_nlg.config.errors import ConfigError, Problem
 from megatron_nlg.config.schema import RunConfig
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run config with its includes and overrides, or raise a ConfigError that lists every problem."""
-    config = build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
-    problems = list(consistency(config))
+def load_config(path: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> RunConfig:
+    """Read a run config with its includes and overrides, or raise a ConfigError that lists every problem.
+
+    With `ranks`, the layout on that many ranks is checked too.
+    """
+    tree = apply_overrides(read_yaml(path), overrides)
+    try:
+        config = build(RunConfig, tree, str(path))
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *_further_problems(tree, error.problems, ranks)], str(path)) from None
+    problems = [*consistency(config), *rank_problems(config, ranks)]
     if problems:
         raise ConfigError(problems, str(path))
     return config
 
 
+def _further_problems(tree: Mapping[str, Any], found: Sequence[Problem], ranks: int | None) -> Iterator[Problem]:
+    """What is wrong across sections in a tree that can't be built as it is.
+
+    The keys in `found` are left out. A problem that speaks of one of them, or of the key that it was probably meant to
+    be, is not reported: it may be a mere consequence.
+    """
+    rest = dict(tree)
+    doubtful = set()
+    for problem in found:
+        rest = _without(rest, problem.key.split("."))
+        for key in (problem.key, *_DOTTED_KEY.findall(problem.mend)):
+            doubtful.add(key.rpartition(".")[2])
+    try:
+        config = build(RunConfig, rest, "")
+    except ConfigError:
+        return
+    for problem in (*consistency(config), *rank_problems(config, ranks)):
+        if doubtful.isdisjoint(_WORD.findall(str(problem))):
+            yield problem
+
+
+_DOTTED_KEY = re.compile(r"did you mean ([\w.]+)")
+_WORD = re.compile(r"\w+")
+
+
+def _without(tree: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The tree less one dotted key; a path that goes on into a list ends at the list."""
+    rest = {key: value for key, value in tree.items() if str(key) != path[0]}
+    nested = tree.get(path[0])
+    if len(path) > 1 and isinstance(nested, Mapping):
+        rest[path[0]] = _without(nested, path[1:])
+    return rest
+
+
 def data_parallel_size(config: RunConfig, ranks: int) -> int:
     """Replicas that `ranks` ranks make; raises ConfigError when the layout does not fit or a batch can't be split."""
+    problems = list(rank_problems(config, ranks))
+    if problems:
+        raise ConfigError(problems, f"layout on {ranks} ranks")
+    return ranks // (config.parallel.tensor * config.parallel.pipeline)
+
+
+def rank_problems(config: RunConfig, ranks: int | None) -> Iterator[Problem]:
+    """Why the config can't run on `ranks` ranks; nothing when their number is not known."""
+    if ranks is None:
+        return
     replica = config.parallel.tensor * config.parallel.pipeline
     if ranks < replica or ranks % replica:
-        problem = Problem(
+        yield Problem(
             "parallel",
             f"tensor {config.parallel.tensor} × pipeline {config.parallel.pipeline} needs a multiple of {replica} "
             f"ranks, and there are {ranks}",
             f"start {replica * max(1, ranks // replica)} ranks, or change parallel.tensor or parallel.pipeline",
         )
-        raise ConfigError([problem], f"layout on {ranks} ranks")
-    size = ranks // replica
-    problems = list(batch_problems(config, size))
-    if problems:
-        raise ConfigError(problems, f"layout on {ranks} ranks")
-    return size
+    else:
+        yield from batch_problems(config, ranks // replica)
 
 
 def consistency(config: RunConfig) -> Iterator[Problem]:
@@ -146,7 +195,8 @@ def batch_problems(config: RunConfig, data_parallel: int) -> Iterator[Problem]:
 
 
 def _nearest_divisors(number: int, wanted: int) -> str:
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    below = [d for d in divisors if d <= wanted][-1:]
-    above = [d for d in divisors if d >= wanted][:1]
-    return " or ".join(map(str, sorted({*below, *above}))) or "none"
+    """The divisors of `number` next to `wanted`, for a message. Looks no further than a million either way."""
+    reach = 1_000_000
+    below = next((d for d in range(min(wanted, number), max(0, wanted - reach), -1) if number % d == 0), None)
+    above = next((d for d in range(wanted, min(number, wanted + reach) + 1) if number % d == 0), None)
+    return " or ".join(map(str, sorted({d for d in (below, above) if d}))) or "none"
