@@ -24,6 +24,15 @@ _Dumper.add_representer(
 )
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Unicode's line breaks only survive in double quotes; PyYAML would fold them in single ones."""
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def to_yaml(config: Section) -> str:
     """The config with every setting, defaults included, in the order of the schema; `parse_yaml` + `build` undo it."""
     tree = config.model_dump(by_alias=True)

@@ -35,11 +35,11 @@ def _further_problems(tree: Mapping[str, Any], found: Sequence[Problem], ranks: 
     be, is not reported: it may be a mere consequence.
     """
     rest = dict(tree)
-    doubtful = set()
+    doubtful: set[str] = set()
     for problem in found:
-        rest = _without(rest, problem.key.split("."))
-        for key in (problem.key, *_DOTTED_KEY.findall(problem.mend)):
-            doubtful.add(key.rpartition(".")[2])
+        path = [part for part in problem.key.split(".") if not part.isdigit()] or [""]  # an item of a list: the list
+        rest = _without(rest, path)
+        doubtful.update([path[-1], *(key.rpartition(".")[2] for key in _MEANT_KEY.findall(problem.mend))])
     try:
         config = build(RunConfig, rest, "")
     except ConfigError:
@@ -49,12 +49,12 @@ def _further_problems(tree: Mapping[str, Any], found: Sequence[Problem], ranks: 
             yield problem
 
 
-_DOTTED_KEY = re.compile(r"did you mean ([\w.]+)")
+_MEANT_KEY = re.compile(r"did you mean ([\w.]+)")
 _WORD = re.compile(r"\w+")
 
 
 def _without(tree: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """The tree less one dotted key; a path that goes on into a list ends at the list."""
+    """The tree less one dotted key."""
     rest = {key: value for key, value in tree.items() if str(key) != path[0]}
     nested = tree.get(path[0])
     if len(path) > 1 and isinstance(nested, Mapping):

@@ -1,0 +1,77 @@
+"""Hypothesis strategies for run configs that are valid by construction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+small = st.integers(1, 4)
+positive_float = st.floats(1e-9, 10, allow_nan=False)
+fraction = st.floats(0, 1, allow_nan=False)
+
+
+def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, Any]:
+    """A tree as YAML gives it, that `build` and `consistency` accept."""
+    tensor, pipeline = draw(st.sampled_from([1, 2, 4])), draw(small)
+    interleave = draw(small) if pipeline > 1 else 1
+    heads = tensor * draw(small)
+    train_tokens = draw(st.integers(10, 10**12))
+    start, increment, levels = draw(st.integers(1, 64)), draw(st.integers(1, 64)), draw(st.integers(0, 9))
+    global_batch = start + increment * levels
+    model = {
+        "num_layers": pipeline * interleave * draw(small),
+        "hidden_size": heads * draw(st.integers(1, 64)),
+        "num_attention_heads": heads,
+        "sequence_length": tensor * draw(st.integers(1, 256)),
+        "vocab_size": draw(st.integers(1, 60000)),
+        "vocab_multiple": tensor * draw(st.integers(1, 64)),
+        "ffn_hidden_size": draw(maybe(st.integers(1, 64).map(lambda n: n * tensor))),
+        "dropout": draw(st.floats(0, 0.99)),
+        "init_std": draw(maybe(positive_float)),
+        "tie_embeddings": draw(st.booleans()),
+    }
+    # ffn 4 × hidden is divisible by tensor, as hidden is a multiple of heads.
+    ramp = {
+        "start": start,
+        "increment": increment,
+        "tokens": draw(st.integers(1, 10**10)),
+        "rounding": draw(st.sampled_from(["error", "up"])),
+    }
+    first = draw(st.integers(1, 50))
+    return {
+        "model": model,
+        "parallel": {
+            "tensor": tensor,
+            "pipeline": pipeline,
+            "interleave": interleave,
+            "sequence": tensor > 1 and draw(st.booleans()),
+            "zero_stage": draw(st.sampled_from([1, 2, 3])) if pipeline == 1 else 1,
+            "recompute": draw(st.sampled_from(["none", "selective", "full"])),
+        },
+        "batch": {"micro": draw(small), "global": global_batch, "ramp": draw(maybe(st.just(ramp)))},
+        "precision": draw(st.sampled_from(["fp32", "bf16"])),
+        "optimizer": {
+            "lr": draw(positive_float),
+            "beta2": draw(st.floats(0, 0.9999)),
+            "weight_decay": draw(fraction),
+            "clip_grad_norm": draw(fraction),
+        },
+        "schedule": {
+            "train_tokens": train_tokens,
+            "warmup_tokens": draw(st.integers(0, train_tokens)),
+            "decay": draw(st.sampled_from(["constant", "linear", "cosine", "wsd"])),
+            "min_lr_ratio": draw(fraction),
+        },
+        "data": {"blend": draw(maybe(st.text(max_size=20))), "split": [0.75, 0.25]},
+        "log": {
+            "wandb_project": draw(st.text(max_size=20) | st.sampled_from(["1e5", "5e-5", "null", "yes", "1:30", "~"])),
+            "profile_steps": draw(maybe(st.just([first, first + draw(st.integers(0, 9))]))),
+        },
+        "seed": draw(st.integers(0, 2**31)),
+    }
