@@ -1,0 +1,133 @@
+"""Run config -> this rank's chunks of Megatron-core's GPTModel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor
+
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.model.initialization import initialize
+from megatron_nlg.model.kernels import Kernels
+from megatron_nlg.parallel.context import ParallelContext
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class GPT(GPTModel):  # type: ignore[misc]
+    """Megatron-core's GPTModel with a padded vocabulary whose padding can't be predicted.
+
+    Both copies of a tied embedding get their weights by name (`initialization.py`), so the all-reduce that
+    Megatron-core makes for them is left out.
+    """
+
+    def __init__(self, *args: Any, true_vocab_size: int, **options: Any):
+        self.true_vocab_size = true_vocab_size
+        super().__init__(*args, **options)
+
+    def setup_embeddings_and_output_layer(self) -> None:
+        """Mark the embeddings' parameters."""
+        if self.pre_process:
+            self.embedding.word_embeddings.weight.is_embedding_or_output_parameter = True
+        if self.post_process and self.output_layer.weight is not None:
+            self.output_layer.weight.is_embedding_or_output_parameter = True
+
+    def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """labels [batch, sequence], logits [sequence, batch, rows / tensor] -> loss per token [batch, sequence]."""
+        loss: Tensor = super().compute_language_model_loss(labels, self.mask_padding(logits))
+        return loss
+
+    def mask_padding(self, logits: Tensor) -> Tensor:
+        """Set the logits of rows past the tokenizer's entries to the lowest number, in place.
+
+        logits [..., rows / tensor]: this rank's rows, so that the first padded one depends on the tensor rank.
+        """
+        rows = logits.shape[-1]
+        first = max(0, self.true_vocab_size - self.pg_collection.tp.rank() * rows)
+        if first < rows:
+            logits[..., first:] = torch.finfo(logits.dtype).min
+        return logits
+
+
+def transformer_config(config: RunConfig, context: ParallelContext) -> TransformerConfig:
+    """Megatron-core's own config for a run."""
+    model, parallel = config.model, config.parallel
+    dtype = DTYPES[config.precision]
+    recompute: dict[str, Any] = {}
+    if parallel.recompute == "full":
+        recompute = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    elif parallel.recompute == "selective":
+        recompute = {"recompute_granularity": "selective"}
+    return TransformerConfig(
+        num_layers=model.num_layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.num_attention_heads,
+        ffn_hidden_size=model.ffn_size,
+        layernorm_epsilon=model.norm_eps,
+        hidden_dropout=model.dropout,
+        attention_dropout=model.dropout,
+        # Weights are filled by initialization.py; Megatron-core's own initialisation leaves them as allocated.
+        init_method=_untouched,
+        output_layer_init_method=_untouched,
+        embedding_init_method=_untouched,
+        tensor_model_parallel_size=parallel.tensor,
+        pipeline_model_parallel_size=parallel.pipeline,
+        virtual_pipeline_model_parallel_size=parallel.interleave if parallel.interleave > 1 else None,
+        sequence_parallel=parallel.sequence,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        bf16=config.precision == "bf16",
+        # Losses are divided by the step's own count of tokens, in engine.py.
+        calculate_per_token_loss=True,
+        batch_p2p_comm=context.device.batched_p2p,
+        batch_p2p_sync=False,
+        deallocate_pipeline_outputs=True,
+        # Fusions that need apex or Transformer Engine are chosen in kernels.py.
+        bias_activation_fusion=False,
+        bias_dropout_fusion=False,
+        masked_softmax_fusion=False,
+        gradient_accumulation_fusion=False,
+        apply_rope_fusion=False,
+        persist_layer_norm=False,
+        **recompute,
+    )
+
+
+def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) -> list[GPT]:
+    """This rank's chunks of the model, first to last, with initial weights, on the device."""
+    core = transformer_config(config, context)
+    layout, at = context.layout, context.at
+    layer = get_gpt_layer_local_spec()
+    layer.submodules.input_layernorm = kernels.layer_norm
+    layer.submodules.pre_mlp_layernorm = kernels.layer_norm
+    layer.submodules.self_attention.submodules.core_attention = kernels.core_attention
+    chunks = []
+    for number in range(layout.interleave):
+        virtual = number if layout.interleave > 1 else None
+        # A block spec and not a bare layer spec: with the latter the final norm is one that refuses sequence parallel.
+        count = get_num_layers_to_build(core, vp_stage=virtual)
+        block = TransformerBlockSubmodules(layer_specs=[layer] * count, layer_norm=kernels.layer_norm)
+        chunk = GPT(
+            core,
+            block,
+            config.model.padded_vocab_size,
+            config.model.sequence_length,
+            true_vocab_size=config.model.vocab_size,
+            pre_process=at.pipe == 0 and number == 0,
+            post_process=context.is_last_stage and number == layout.interleave - 1,
+            share_embeddings_and_output_weights=config.model.tie_embeddings,
+            position_embedding_type="learned_absolute",
+            vp_stage=virtual,
+        )
+        chunks.append(chunk.to(context.device.torch, DTYPES[config.precision]))
+    initialize(chunks, config.model, config.seed, at.tensor, layout.tensor)
+    return chunks
+
+
+def _untouched(weight: Tensor) -> Tensor:
+    return weight

@@ -1,0 +1,58 @@
+"""Names of parameters that do not depend on the layout.
+
+Megatron-core numbers a chunk's layers from 0 and calls the last stage's copy of a tied embedding `output_layer`. A
+parameter's global name carries the layer's number in the whole model and the embedding's own name, so that initial
+weights and checkpoints are the same for every layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+LAYERS = "decoder.layers."
+EMBEDDING = "embedding.word_embeddings.weight"
+OUTPUT = "output_layer.weight"
+
+
+@dataclass(frozen=True)
+class NamedParameter:
+    """A rank's part of a parameter."""
+
+    name: str
+    """Global name."""
+    parameter: nn.Parameter
+    """This rank's part."""
+    cut: int | None
+    """Dimension that is cut over tensor-parallel ranks, or None when all of them hold it whole."""
+
+    def whole_shape(self, tensor_parallel: int) -> torch.Size:
+        """Shape over all tensor-parallel ranks (under ZeRO-3 the local tensor is empty; its own record is used)."""
+        shape = list(getattr(self.parameter, "ds_shape", self.parameter.shape))
+        if self.cut is not None:
+            shape[self.cut] *= tensor_parallel
+        return torch.Size(shape)
+
+
+def named_parameters(chunks: Iterable[nn.Module]) -> Iterator[NamedParameter]:
+    """All parameters of this rank's chunks under their global names, in a fixed order."""
+    for chunk in chunks:
+        for name, parameter in chunk.named_parameters():
+            cut: int | None = vars(parameter).get("partition_dim", -1)
+            if not vars(parameter).get("tensor_model_parallel"):
+                cut = None
+            yield NamedParameter(global_name(chunk, name), parameter, cut)
+
+
+def global_name(chunk: nn.Module, name: str) -> str:
+    """The global name of a chunk's parameter."""
+    if name.startswith(LAYERS):
+        local, _, rest = name.removeprefix(LAYERS).partition(".")
+        number: int = chunk.decoder.layers[int(local)].layer_number - 1  # type: ignore[union-attr,index]
+        return f"{LAYERS}{number}.{rest}"
+    if name == OUTPUT and chunk.share_embeddings_and_output_weights:
+        return EMBEDDING
+    return name

@@ -1,0 +1,283 @@
+"""Model chunks inside a DeepSpeed engine, and one optimizer step over them.
+
+Megatron-core's schedules (no pipeline, 1F1B, interleaved) run forward and backward over all micro-batches; DeepSpeed
+keeps the optimizer state cut over data-parallel ranks (ZeRO), sums gradients in fp32, clips and updates. The two meet
+in three places, all in this file:
+
+- DeepSpeed runs with `managed_gradient_accumulation: false`: it leaves it to the caller when a step is complete, and
+  `deepspeed.step()` alone reduces, clips, updates and clears;
+- Megatron-core calls `finalize_model_grads_func` once after the last backward pass, where the gradients that tensor and
+  pipeline ranks share are summed;
+- the loss is divided by the number of tokens of the whole global batch, so that a mask that is uneven over
+  micro-batches or ranks weighs every token alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from megatron.core.pipeline_parallel.schedules import get_forward_backward_func
+from torch import Tensor, nn
+
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.model.attention import causal_positions
+from megatron_nlg.model.gpt import build_chunks
+from megatron_nlg.model.kernels import choose
+from megatron_nlg.model.naming import NamedParameter, named_parameters
+from megatron_nlg.parallel.context import DeepSpeedMpu, ParallelContext
+from megatron_nlg.parallel.rng import seed_step
+
+MicroBatch = dict[str, Tensor]
+"""tokens, labels, loss_mask, each [micro-batch, sequence]."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Both are scalars on the device, equal on all ranks."""
+
+    loss: Tensor
+    """Mean loss per token of the global batch, in nats."""
+    grad_norm: Tensor | float
+    """Global L2 norm of the gradient before clipping."""
+
+
+class ChunkBox(nn.Module):
+    """All chunks as the one module that DeepSpeed wraps; called with the chunk's number first."""
+
+    def __init__(self, chunks: Sequence[nn.Module]):
+        super().__init__()
+        self.chunks = nn.ModuleList(chunks)
+
+    def forward(self, number: int, *args: Any, **options: Any) -> Tensor:
+        """Run one chunk."""
+        out: Tensor = self.chunks[number](*args, **options)
+        return out
+
+
+class Engine:
+    """A model, its optimizer, and the step. Every method is collective: all ranks call it together."""
+
+    def __init__(self, config: RunConfig, context: ParallelContext):
+        self.config = config
+        self.context = context
+        seed_step(config.seed, 0, context.at, context.device)
+        self.kernels = choose(context.device)
+        self.chunks = build_chunks(config, context, self.kernels)
+        self._number = {id(chunk): number for number, chunk in enumerate(self.chunks)}
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=ChunkBox(self.chunks),
+            optimizer=self._adamw(),
+            mpu=DeepSpeedMpu(context),
+            config=deepspeed_config(config),
+        )
+        self._mark_shared_gradients()
+
+    def parameters(self) -> Iterator[NamedParameter]:
+        """This rank's parameters under their global names."""
+        return named_parameters(self.chunks)
+
+    def train_step(self, micro_batches: Sequence[MicroBatch], lr: float, step: int) -> StepResult:
+        """One optimizer step over this rank's micro-batches of the global batch, at a learning rate.
+
+        `step` seeds dropout. A step whose gradient is not finite changes nothing but is counted by `skipped_steps`.
+        """
+        if self.config.model.dropout:
+            seed_step(self.config.seed, step, self.context.at, self.context.device)
+        self.deepspeed.module.train()
+        loss = self._forward_backward(micro_batches, forward_only=False)
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = lr
+        self.deepspeed.step()
+        return StepResult(loss, self.deepspeed.get_global_grad_norm())
+
+    @torch.no_grad()
+    def evaluate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
+        """Mean loss per token over a global batch, without a step."""
+        self.deepspeed.module.eval()
+        loss = self._forward_backward(micro_batches, forward_only=True)
+        self.deepspeed.module.train()
+        return loss
+
+    @torch.no_grad()
+    def logits(self, tokens: Tensor) -> Tensor:
+        """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary] in fp32, on every rank.
+
+        The batch must be the same on all ranks of a replica; it takes one pass through the pipeline.
+        """
+        self.deepspeed.module.eval()
+        out: list[Tensor] = self._schedule([{"tokens": tokens}], self._forward_logits, forward_only=True)
+        layout = self.context.layout
+        shape = (*tokens.shape, self.config.model.padded_vocab_size // layout.tensor)
+        part = out[0].float() if out else torch.zeros(shape, device=self.context.device.torch)
+        if layout.pipeline > 1:
+            dist.all_reduce(part, group=self.context.pipeline_group)  # other stages contribute 0
+        if layout.tensor == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(layout.tensor)]
+        dist.all_gather(parts, part.contiguous(), group=self.context.tensor_group)
+        return torch.cat(parts, dim=-1)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that changed nothing because their gradient was not finite."""
+        return int(self.deepspeed.skipped_steps)
+
+    def destroy(self) -> None:
+        """Release DeepSpeed's hooks and buffers."""
+        self.deepspeed.destroy()
+
+    # ---- the step ------------------------------------------------------------------------------------------------
+
+    def _forward_backward(self, micro_batches: Sequence[MicroBatch], forward_only: bool) -> Tensor:
+        """Run the schedule; returns the mean loss per token of the global batch on every rank."""
+        tokens = torch.stack([batch["loss_mask"].sum() for batch in micro_batches]).sum().float()
+        dist.all_reduce(tokens, group=self.context.data_group)
+        tokens.clamp_(min=1)
+
+        def forward_loss(batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
+            batch = next(batches)
+            positions = causal_positions(batch["tokens"])
+            out = self._run_chunk(chunk, batch["tokens"], positions, None, labels=batch["labels"])
+
+            def loss(per_token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                mean = (per_token.float() * batch["loss_mask"]).sum() / tokens
+                # DeepSpeed averages gradients over data-parallel ranks, and the parts of a mean are to be summed.
+                return mean * self.context.layout.data, batch["loss_mask"].sum().int(), mean.detach()
+
+            return out, loss
+
+        losses = self._schedule(micro_batches, forward_loss, forward_only)
+        total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.context.device.torch)
+        dist.all_reduce(total, group=self.context.data_group)
+        dist.all_reduce(total, group=self.context.pipeline_group)  # stages before the last contribute 0
+        return total
+
+    def _forward_logits(self, batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
+        tokens = next(batches)["tokens"]
+        out = self._run_chunk(chunk, tokens, causal_positions(tokens), None)
+
+        def keep(logits: Tensor, non_loss_data: bool = True) -> Tensor:
+            masked: Tensor = chunk.mask_padding(logits)  # type: ignore[operator]
+            return masked
+
+        return out, keep
+
+    def _run_chunk(self, chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
+        """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2 and 3), else directly."""
+        out: Tensor
+        if self.config.parallel.zero_stage >= 2:
+            out = self.deepspeed(self._number[id(chunk)], *args, **options)
+        else:
+            out = chunk(*args, **options)
+        return out
+
+    def _schedule(self, micro_batches: Sequence[MicroBatch], forward: Any, forward_only: bool) -> list[Tensor]:
+        """Run Megatron-core's schedule for this layout; returns what the last stage's loss function kept."""
+        chunks: Any = self.chunks if len(self.chunks) > 1 else self.chunks[0]
+        feeds: Any = [iter(micro_batches) for _ in self.chunks]
+        batch, sequence = micro_batches[0]["tokens"].shape
+        kept: list[Tensor] = get_forward_backward_func()(
+            forward_step_func=forward,
+            data_iterator=feeds if len(feeds) > 1 else feeds[0],
+            model=chunks,
+            num_microbatches=len(micro_batches),
+            seq_length=sequence,
+            micro_batch_size=batch,
+            forward_only=forward_only,
+            collect_non_loss_data=forward == self._forward_logits,
+        )
+        return kept
+
+    # ---- construction --------------------------------------------------------------------------------------------
+
+    def _adamw(self) -> torch.optim.Optimizer:
+        """AdamW over two groups: matrices decay, biases and norms do not."""
+        settings = self.config.optimizer
+        matrices = [p for chunk in self.chunks for p in chunk.parameters() if p.dim() >= 2]
+        vectors = [p for chunk in self.chunks for p in chunk.parameters() if p.dim() < 2]
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        options: dict[str, Any] = {"lr": settings.lr, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
+        if self.kernels.fused_adam is not None:
+            adam: torch.optim.Optimizer = self.kernels.fused_adam(groups, **options)
+            return adam
+        return torch.optim.AdamW(groups, fused=True, **options)
+
+    def _mark_shared_gradients(self) -> None:
+        """Arrange the sums over tensor and pipeline ranks that neither library makes here."""
+        parallel = self.config.parallel
+        sequence_cut = [
+            item.parameter
+            for item in self.parameters()
+            if parallel.sequence and getattr(item.parameter, "sequence_parallel", False)
+        ]
+        tied = self._tied_embedding()
+        if tied is not None and not self.chunks[0].pre_process:
+            tied.ds_pipe_replicated = True  # type: ignore[attr-defined]  # counted once in DeepSpeed's gradient norm
+        if parallel.zero_stage >= 2:  # gradients are reduced and freed inside the backward pass: sum them as they arise
+            for parameter in sequence_cut:
+                parameter.register_hook(self._summed_over_tensor_ranks)  # type: ignore[no-untyped-call]
+            sequence_cut = []
+        self._sequence_cut, self._tied = sequence_cut, tied
+        self.chunks[0].config.finalize_model_grads_func = self._finalize_gradients
+
+    def _tied_embedding(self) -> nn.Parameter | None:
+        """The copy of the tied embedding that this stage must keep equal to another stage's."""
+        if self.context.embedding_group is None or not self.config.model.tie_embeddings:
+            return None
+        end = self.chunks[0] if self.chunks[0].pre_process else self.chunks[-1]
+        weight: nn.Parameter = end.shared_embedding_or_output_weight()
+        return weight
+
+    def _finalize_gradients(self, model: Any, num_tokens: Tensor | None = None, **_: Any) -> None:
+        """Megatron-core calls this once a step, after the last backward pass and before the data-parallel reduction."""
+        if self._sequence_cut:
+            gradients = [gradient(p) for p in self._sequence_cut]
+            flat = torch.cat([g.reshape(-1) for g in gradients])
+            dist.all_reduce(flat, group=self.context.tensor_group)
+            for g, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+                g.copy_(summed.view_as(g))
+        if self._tied is not None:
+            dist.all_reduce(gradient(self._tied), group=self.context.embedding_group)
+
+    def _summed_over_tensor_ranks(self, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad, group=self.context.tensor_group)
+        return grad
+
+
+def gradient(parameter: nn.Parameter) -> Tensor:
+    """Where a parameter's accumulated gradient is: DeepSpeed's fp32 sum under bf16, else `.grad`."""
+    accumulated = getattr(parameter, "_hp_grad", None)
+    found = accumulated if accumulated is not None else parameter.grad
+    if found is None:
+        raise RuntimeError("a parameter that tensor or pipeline ranks share has no gradient after the backward pass")
+    return found
+
+
+def deepspeed_config(config: RunConfig) -> dict[str, Any]:
+    """DeepSpeed's own config. The batch sizes in it are unused: the caller decides when a step is complete."""
+    zero: dict[str, Any] = {"stage": config.parallel.zero_stage}
+    if config.parallel.zero_stage == 3:
+        zero["stage3_param_persistence_threshold"] = 0
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": config.batch.micro,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.optimizer.clip_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**62,
+    }
+    if config.precision == "bf16":
+        # Every backward pass adds its gradient to fp32 sums at once: without this, sums stay empty under a pipeline.
+        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
