@@ -88,8 +88,8 @@ class IndexedWriter:
         self._write(tokens.astype(self.dtype).tobytes())
         self._lengths.append(len(tokens))
 
-    def add_indexed(self, prefix: Path) -> None:
-        """Append all documents of another pair, streamed: memory does not grow with its size."""
+    def add_indexed(self, prefix: Path) -> IndexedInfo:
+        """Append all documents of another pair, streamed: memory does not grow with its size. Returns what it held."""
         info = check_indexed(prefix)
         if info.dtype != self.dtype:
             raise ValueError(f"{prefix} holds {info.dtype}, not {self.dtype}")
@@ -97,6 +97,7 @@ class IndexedWriter:
         with bin_path(prefix).open("rb") as stream:
             while chunk := stream.read(_COPY_BYTES):
                 self._write(chunk)
+        return info
 
     def _write(self, data: bytes) -> None:
         try:

@@ -1,0 +1,91 @@
+"""`megatron-nlg prep`: raw text to tokens and a blend, in stages that go on where they were."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from data_prep.blend import Blend
+    from data_prep.jobs import Done
+
+_STAGES = {
+    "run": "all stages: a recipe to blend.yaml",
+    "read": "files to documents (shards/read, rejects.jsonl)",
+    "clean": "up to text repair and length rules (shards/clean)",
+    "dedup": "up to exact and fuzzy deduplication (shards/dedup)",
+    "tokenizer": "up to training or taking over the tokenizer (tokenizer/)",
+    "tokenize": "up to Megatron's token files (tokens/)",
+    "blend": "up to blend.yaml: the same as run",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `prep STAGE RECIPE [--out DIR] [key=value …]`."""
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    for name, text in _STAGES.items():
+        stage = stages.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. Finished stages are kept.",
+        )
+        stage.add_argument("recipe", type=Path, help="YAML recipe, such as configs/corpora/python_documentation.yaml")
+        stage.add_argument("overrides", nargs="*", metavar="key=value", help="such as sources.0.weight=2 or root=DIR")
+        stage.add_argument("--out", help="folder of the prepared corpus; the same as out=DIR")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
+    from data_prep.jobs import Job, exclusive
+    from data_prep.recipe import load_recipe
+    from data_prep.stages import Pipeline
+
+    overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
+    recipe = load_recipe(args.recipe, overrides)
+    out = Path(recipe.out)
+    with exclusive(out):
+        pipeline = Pipeline(recipe, Job(out, recipe.processes or _cores()))
+        start = time.monotonic()
+        for name, result in pipeline.run("blend" if args.stage == "run" else args.stage):
+            if name != "blend":
+                pipeline.write_reports()
+            print(f"{name:<10} {_line(name, result)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr, flush=True)
+            start = time.monotonic()
+    print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))
+    return 0
+
+
+def _quoted(text: str) -> str:
+    """A path is a string, whatever YAML would make of it."""
+    import json
+
+    return json.dumps(text)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def _line(name: str, result: Done | Blend) -> str:
+    """One line of what a stage did."""
+    from data_prep.blend import Blend
+    from data_prep.tally import Tally
+
+    if isinstance(result, Blend):
+        total = sum(source.weight for source in result.sources)
+        return ", ".join(f"{source.name} {source.weight / total:.1%}" for source in result.sources)
+    before = "was done: " if result.was_done else ""
+    if name == "tokenizer":
+        return f"{before}{result.summary['kind']} of {result.summary['vocab_size']:,} entries"
+    if name == "tokenize":
+        parts = [f"{source} {about['tokens']:,}" for source, about in result.summary.items()]
+        return f"{before}tokens: {', '.join(parts)}"
+    total_tally = Tally.sum(result.summary["sources"].values())
+    dropped = ", ".join(f"{count['documents']:,} {reason}" for reason, count in total_tally["dropped"].items())
+    text = f"{before}{total_tally['documents_in']:,} documents in, {total_tally['documents_out']:,} out"
+    return f"{text} ({total_tally['bytes_out'] / 1e6:,.1f} MB)" + (f"; dropped {dropped}" if dropped else "")

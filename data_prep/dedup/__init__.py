@@ -1,0 +1,1 @@
+"""Deduplication: exact by content hash, fuzzy by MinHash, banding, verification and connected components."""
