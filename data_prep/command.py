@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
     from data_prep.jobs import Job, exclusive
     from data_prep.recipe import load_recipe
-    from data_prep.stages import Pipeline
+    from data_prep.stages import Pipeline, find_inputs
 
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
     recipe = load_recipe(args.recipe, overrides)
-    out = Path(recipe.out)
+    inputs, out = find_inputs(recipe), Path(recipe.out)
     with exclusive(out):
-        pipeline = Pipeline(recipe, Job(out, recipe.processes or _cores()))
+        pipeline = Pipeline(recipe, inputs, Job(out, recipe.processes or _cores()))
         start = time.monotonic()
         for name, result in pipeline.run("blend" if args.stage == "run" else args.stage):
             if name != "blend":

@@ -122,10 +122,13 @@ def _read_parts(stream: IO[bytes], name: str, source: Source) -> Iterator[Docume
     if isinstance(whole, Reject):
         yield whole
         return
-    cuts = [len(whole.text) * i // source.parts for i in range(source.parts + 1)]
+    text = whole.text
+    cuts = [len(text) * i // source.parts for i in range(source.parts + 1)]
+    if source.split == "parts_at_lines":
+        cuts[1:-1] = [text.rfind("\n", 0, cut) + 1 for cut in cuts[1:-1]]
     for i, (start, end) in enumerate(pairwise(cuts)):
         if end > start:
-            yield whole._replace(id=f"{whole.id}#{i}", text=whole.text[start:end])
+            yield whole._replace(id=f"{whole.id}#{i}", text=text[start:end])
 
 
 def _read_paragraphs(stream: IO[bytes], name: str, source: Source) -> Iterator[Document | Reject]:
@@ -155,7 +158,12 @@ def _decode(data: bytes, name: str, line: int, where: str, source: Source) -> Do
     return Document(f"{source.name}/{where}", text, source.name)
 
 
-_TEXT_READERS = {"file": _read_whole, "blank_lines": _read_paragraphs, "parts": _read_parts}
+_TEXT_READERS = {
+    "file": _read_whole,
+    "blank_lines": _read_paragraphs,
+    "parts": _read_parts,
+    "parts_at_lines": _read_parts,
+}
 
 
 def _read_jsonl(stream: IO[bytes], name: str, source: Source) -> Iterator[Document | Reject]:

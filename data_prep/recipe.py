@@ -49,10 +49,11 @@ class Source(Section):
     that is named by itself. The Python formats are the documentation and the module sources of the standard library."""
     text_key: str = "text"
     """Key of a JSON line that holds the text; `url` is kept as such, all other keys as attributes."""
-    split: Literal["file", "blank_lines", "parts"] = "file"
-    """A document of a text file: the whole file, a run of lines between blank ones, or one of `parts` equal cuts."""
+    split: Literal["file", "blank_lines", "parts", "parts_at_lines"] = "file"
+    """A document of a text file: the whole file, a run of lines between blank ones, or one of `parts` equal cuts, made
+    exactly there or at the start of the line."""
     parts: Positive = 10
-    """With `split: parts`, documents a file is cut into; i-th cut at characters × i // parts, nothing is lost."""
+    """Documents that the two `parts` splits cut a file into; the i-th cut is at characters × i // parts."""
 
 
 class Clean(Section):

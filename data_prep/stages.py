@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from data_prep import python_corpus
 from data_prep.blend import Blend, BlendSource, BlendTokenizer, write_blend
 from data_prep.clean import clean_text, drop_reason
 from data_prep.dedup.stage import build_dedup
-from data_prep.files import file_sha256, fingerprint, write_json, write_text
+from data_prep.files import fingerprint, write_json, write_text
 from data_prep.indexed import IndexedWriter, token_dtype
 from data_prep.jobs import Built, Done, Job, Result, progress
 from data_prep.readers import InputFile, Reject, find_files, read_file, units
@@ -37,11 +37,38 @@ _FORMAT = 1  # raised when a stage's output changes for the same recipe, so that
 _BATCH_DOCUMENTS = 256
 
 
+class Inputs(NamedTuple):
+    """What a recipe reads: each source's files, and the tokenizer when one is given."""
+
+    files: dict[str, list[InputFile]]
+    tokenizer: Tokenizer | None
+
+
+def find_inputs(recipe: Recipe) -> Inputs:
+    """Look at all inputs before anything is written; raises InputError for those that are missing or damaged."""
+    files: dict[str, list[InputFile]] = {}
+    problems = []
+    for source in recipe.sources:
+        files[source.name], found = find_files(recipe, source)
+        problems += found
+    if problems:
+        raise ConfigError(problems, "recipe")
+    settings = recipe.tokenizer
+    tokenizer: Tokenizer | None = None
+    if settings.load is not None:
+        tokenizer = load_tokenizer(recipe.input_path(settings.load))
+    elif settings.vocab is not None and settings.merges is not None:
+        vocab, merges = recipe.input_path(settings.vocab), recipe.input_path(settings.merges)
+        tokenizer = BytePairTokenizer.from_gpt2(vocab, merges)
+    return Inputs(files, tokenizer)
+
+
 @dataclass
 class Pipeline:
     """A recipe on its way; `done` holds the stages finished so far, by name."""
 
     recipe: Recipe
+    inputs: Inputs
     job: Job
     done: dict[str, Done] = field(default_factory=dict)
 
@@ -65,14 +92,7 @@ class Pipeline:
         return fingerprint([_FORMAT, stage, self.done[before].key if before else None, settings])
 
     def _read(self) -> Done:
-        recipe = self.recipe
-        plan: dict[str, list[InputFile]] = {}
-        problems = []
-        for source in recipe.sources:
-            plan[source.name], found = find_files(recipe, source)
-            problems += found
-        if problems:
-            raise ConfigError(problems, "recipe")
+        recipe, plan = self.recipe, self.inputs.files
         settings = [[s.model_dump(mode="json", exclude={"weight"}) for s in recipe.sources], recipe.shard_bytes]
         inputs = {s.name: _fingerprint(s, plan[s.name]) for s in recipe.sources}
         key = self._key("read", None, [settings, inputs])
@@ -127,29 +147,23 @@ class Pipeline:
         return self.job.run_stage("dedup", key, [clean.key], self.job.out / "shards" / "dedup", build)
 
     def _tokenizer(self) -> Done:
-        settings, dedup = self.recipe.tokenizer, self.done["dedup"]
-        given = [self.recipe.input_path(p) for p in (settings.vocab, settings.merges) if p is not None]
-        loaded = load_tokenizer(self.recipe.input_path(settings.load)) if settings.load is not None else None
-        # Given tokenizers do not depend on the corpus; what they depend on is their content, not its place.
-        inputs = [loaded.identity] if loaded else [_content_hash(path) for path in given] or [dedup.key]
+        dedup, given = self.done["dedup"], self.inputs.tokenizer
 
         def build(work: Path) -> Built:
-            tokenizer = loaded or self._make_tokenizer(dedup)
+            tokenizer = given or self._train_tokenizer(dedup)
             tokenizer.save(work)
             meta: dict[str, Any] = {"kind": tokenizer.kind, "identity": tokenizer.identity}
             meta |= {"vocab_size": tokenizer.vocab_size, "eod": tokenizer.eod}
             return Built(meta, [path.name for path in work.iterdir() if not path.name.startswith(".")])
 
-        shown = settings.model_dump(mode="json", exclude={"vocab", "merges", "load"})
-        key = self._key("tokenizer", None, [shown, inputs])
+        # A given tokenizer depends on nothing but its content, wherever it lay.
+        inputs = [given.identity] if given else [dedup.key]
+        key = self._key("tokenizer", None, [None if given else self.recipe.tokenizer.model_dump(mode="json"), inputs])
         self._retire_blend("tokenizer", key)
         return self.job.run_stage("tokenizer", key, inputs, self.job.out / "tokenizer", build)
 
-    def _make_tokenizer(self, dedup: Done) -> Tokenizer:
+    def _train_tokenizer(self, dedup: Done) -> Tokenizer:
         settings = self.recipe.tokenizer
-        if settings.kind == "gpt2" and settings.vocab is not None and settings.merges is not None:
-            vocab, merges = self.recipe.input_path(settings.vocab), self.recipe.input_path(settings.merges)
-            return BytePairTokenizer.from_gpt2(vocab, merges)
         texts = _sample(dedup, settings.train_bytes)
         with progress("tokenizer", None):
             if settings.kind == "char":
@@ -381,13 +395,6 @@ def _fingerprint(source: Source, files: Sequence[InputFile]) -> Any:
         return python_corpus.fingerprint()
     stats = [(file.name, Path(file.path).stat()) for file in files]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-
-
-def _content_hash(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; mend tokenizer.vocab and tokenizer.merges, or root") from None
 
 
 def _refuse_empty(counts: Mapping[str, Any], stage: str, mend: str, rejects: Path | None = None) -> None:

@@ -70,7 +70,7 @@ def key_unit(work: Path, name: str, task: tuple[Path, Dedup, int]) -> Result:
         np.savez(
             stream,
             hashes=np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, 2),
-            keys=np.array(signatures, np.uint64).reshape(len(signatures), -1),
+            keys=np.array(signatures, np.uint64).reshape(-1, bands),
             wordless=np.array(wordless, bool),
         )
     return {"documents": len(hashes)}
