@@ -1,0 +1,40 @@
+"""`megatron-nlg report`: a run drawn as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from megatron_nlg.config.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder; it may still be training")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="where the page goes (RUN/report.html)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page and print its path."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("drawing the report"):
+        path = write_report(args.run, args.out)
+    print(path, file=sys.stdout)
+    return 0
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Draw a run folder; returns the page's path. Raises InputError for a folder or file that can't be used."""
+    from megatron_nlg.report.page import page
+    from megatron_nlg.report.record import read_record
+    from megatron_nlg.training.callbacks.metrics import replace_text
+
+    path = out or folder / "report.html"
+    text = page(read_record(folder))
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another file with --out") from None
+    return path

@@ -1,0 +1,328 @@
+"""The page: sections of a run, top to bottom, in one HTML file without outside assets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.parallel.layout import Layout
+from megatron_nlg.planning.parameters import total_parameters
+from megatron_nlg.report.charts import COLORS, Panel, Series, chart
+from megatron_nlg.report.diagrams import flow_diagram, layout_diagram, stages_of
+from megatron_nlg.report.record import Record, Row
+from megatron_nlg.report.text import bytes_text, count_text, duration_text, time_text
+
+STYLE = """
+:root{--ink:#1f2937;--muted:#6b7280;--line:#e5e7eb;--paper:#fff;--ground:#f6f7f9;--blue:#2563eb}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);
+  font:15px/1.5 "Segoe UI","Helvetica Neue",Arial,"DejaVu Sans",sans-serif}
+main{max-width:1080px;margin:0 auto;padding:32px 20px 64px}
+h1{font-size:28px;margin:0;line-height:1.2}
+h2{font-size:18px;margin:0 0 4px}
+p{margin:4px 0}
+.lead,.note{color:var(--muted)}
+.note{font-size:13.5px;max-width:112ch}
+section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin-top:18px}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin-top:20px}
+.fact{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:12px 14px}
+.fact b{display:block;font-size:17px;font-weight:600;line-height:1.4;white-space:nowrap}
+.fact span{color:var(--muted);font-size:13px}
+.badge{display:inline-block;border-radius:999px;padding:1px 12px;font-size:13px;vertical-align:5px;margin-left:10px;
+  background:#dbeafe;color:#1e40af}
+.badge.good{background:#d1fae5;color:#065f46}.badge.bad{background:#fee2e2;color:#991b1b}
+svg.chart,svg.diagram{width:100%;height:auto;display:block;margin-top:8px}
+svg.chart text,svg.diagram text{font-family:inherit!important}
+svg.diagram text{fill:var(--ink);font-size:13px;text-anchor:middle}
+svg.diagram .left{text-anchor:start}svg.diagram .row{text-anchor:end;fill:var(--muted)}
+svg.diagram .head{font-weight:600}svg.diagram .sub{fill:var(--muted);font-size:12px}
+svg.diagram .drop{fill:#b91c1c;font-size:12px}
+svg.diagram .rank{fill:#fff;font-weight:600;font-size:12px;pointer-events:none}
+svg.diagram .dots{font-size:22px;fill:var(--muted)}
+svg.diagram .box{fill:#f9fafb;stroke:#d1d5db}svg.diagram .arrow{fill:none;stroke:#9ca3af;stroke-width:1.6}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;margin-top:10px;font-size:14px}
+th{text-align:left;color:var(--muted);font-weight:500;border-bottom:1px solid var(--line);padding:5px 14px 5px 0}
+td{border-bottom:1px solid #f1f2f4;padding:5px 14px 5px 0;vertical-align:top}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.sample{border-left:3px solid var(--blue);padding:2px 0 2px 14px;margin:14px 0}
+.sample pre,details pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:14px/1.55 ui-monospace,Menlo,Consolas,
+  "DejaVu Sans Mono",monospace}
+.sample pre b{color:var(--blue)}
+summary{cursor:pointer;font-weight:600}
+details pre{margin-top:10px;font-size:13px}
+@media print{body{background:#fff}section{break-inside:avoid}}
+"""
+
+
+def page(record: Record) -> str:
+    """The whole page as text. Everything that comes from files is escaped."""
+    title = escape(record.folder.resolve().name)
+    sections = [
+        _loss(record),
+        _rates(record),
+        _throughput(record),
+        _layout(record),
+        _data(record),
+        _samples(record),
+        _checkpoints(record),
+        _events(record),
+        _config(record),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} · megatron_nlg</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{_header(record, title)}\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, note: str, *parts: str) -> str:
+    return f'<section>\n<h2>{title}</h2>\n<p class="note">{note}</p>\n{"".join(parts)}\n</section>'
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain text, escaped here; a head that starts with # marks a column of numbers."""
+    kinds = [' class="n"' if head.startswith("#") else "" for head in heads]
+    top = "".join(f"<th{k}>{escape(head.lstrip('#'))}</th>" for head, k in zip(heads, kinds, strict=True))
+    lines = "".join(
+        "<tr>" + "".join(f"<td{k}>{escape(cell)}</td>" for cell, k in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><tr>{top}</tr>{lines}</table></div>'
+
+
+def number(value: Any, form: str = ".4f") -> str:
+    """A formatted number; null, which says that there was none, as a dash."""
+    return "–" if value is None else format(value, form)
+
+
+# ---- head ------------------------------------------------------------------------------------------------------------
+
+
+def _header(record: Record, title: str) -> str:
+    model, layout = record.config.model, record.layout
+    tone = {"finished": " good", "failed": " bad"}.get(record.status, "")
+    lead = (
+        f"{count_text(total_parameters(model))} parameters: {model.num_layers} layers × {model.hidden_size}, "
+        f"{model.num_attention_heads} heads, sequence {model.sequence_length}, vocabulary {model.vocab_size:,}; "
+        f"{record.config.precision}"
+    )
+    where = f"<br>{escape(str(layout))} on {escape(_device(record))}" if layout else ""
+    cards = "".join(f'<div class="fact"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in _facts(record))
+    return (
+        f'<h1>{title}<span class="badge{tone}">{escape(record.status)}</span></h1>\n'
+        f'<p class="lead">{escape(lead)}{where}</p>\n<div class="facts">{cards}</div>'
+    )
+
+
+def _device(record: Record) -> str:
+    devices = [str(event["device"]) for event in record.events if "device" in event]
+    return devices[-1] if devices else "an unknown device"
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    steps = record.steps
+    if not steps:
+        return [("0", "steps so far")]
+    last = steps[-1]
+    facts = [
+        (f"{last['step']:,}", f"steps, {count_text(last['tokens'])} tokens"),
+        (f"{number(steps[0]['loss'], '.3f')} → {number(last['loss'], '.3f')}", "training loss, nats per token"),
+    ]
+    for source, rows in list(record.valid.items())[:2]:
+        facts.append((number(rows[-1]["loss"], ".3f"), f"validation loss, {source}"))
+    rate = median(row["tokens_per_second"] or 0 for row in steps)
+    facts.append((count_text(rate), "tokens/s, median"))
+    mfus = [row["mfu"] for row in steps if row.get("mfu") is not None]
+    if mfus:
+        facts.append((f"{100 * median(mfus):.1f} %", "MFU, median"))
+    resumes = len(record.resumes)
+    facts.append((str(resumes), "resume" if resumes == 1 else "resumes"))
+    return facts
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _column(rows: Sequence[Row], key: str) -> list[Any]:
+    return [row.get(key) for row in rows]
+
+
+def _loss(record: Record) -> str:
+    if not record.steps:
+        return _section("Loss", "No step has been logged yet.")
+    x = _column(record.steps, "step")
+    series = [Series("training", x, _column(record.steps, "loss"), COLORS[0], "smooth")]
+    for i, (source, rows) in enumerate(record.valid.items()):
+        color = COLORS[1 + i % (len(COLORS) - 1)]
+        series.append(Series(f"validation: {source}", _column(rows, "step"), _column(rows, "loss"), color, "points"))
+    note = "Mean over tokens, in nats. The bold line is a running mean of the training loss."
+    if record.resumes:
+        note += " Dashed red lines mark where the run was stopped and went on from a checkpoint."
+    newest = [(source, rows[-1]) for source, rows in record.valid.items()]
+    cells = [(s, str(r["step"]), number(r["loss"]), number(r["perplexity"], ",.2f")) for s, r in newest]
+    last = table(("validation source", "#step", "#loss", "#perplexity"), cells) if cells else ""
+    return _section("Loss", note, chart("loss", [Panel("loss", series)], record.resumes, 3.9), last)
+
+
+def _rates(record: Record) -> str:
+    if not record.steps:
+        return ""
+    x = _column(record.steps, "step")
+    panels = [
+        Panel("learning rate", [Series("lr", x, _column(record.steps, "lr"), COLORS[0])], from_zero=True),
+        Panel(
+            "batch, sequences",
+            [Series("batch", x, _column(record.steps, "batch_size"), COLORS[2], "steps")],
+            from_zero=True,
+        ),
+    ]
+    schedule = record.config.schedule
+    note = (
+        f"Warm-up over {count_text(schedule.warmup_tokens)} tokens, then {schedule.decay}; "
+        f"a full batch is {record.config.batch.global_:,} sequences of {record.config.model.sequence_length:,} tokens."
+    )
+    return _section("Learning rate and batch", escape(note), chart("rates", panels, record.resumes, 1.7))
+
+
+def _throughput(record: Record) -> str:
+    if not record.steps:
+        return ""
+    x = _column(record.steps, "step")
+    speed = _column(record.steps, "tokens_per_second")
+    panels = [
+        Panel("tokens/s", [Series("tokens/s", x, speed, COLORS[3], "smooth")], from_zero=True),
+        Panel("gradient norm", [Series("norm", x, _column(record.steps, "grad_norm"), COLORS[1], "smooth")], log=True),
+    ]
+    headers = [str(event["throughput"]) for event in record.events if "throughput" in event]
+    clip = record.config.optimizer.clip_grad_norm
+    note = f"{headers[-1]}. " if headers else ""
+    note += f"The gradient norm is taken before clipping (at {clip:g})." if clip else "Gradients are not clipped."
+    return _section("Throughput and gradient norm", escape(note), chart("throughput", panels, record.resumes, 1.9))
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _layout(record: Record) -> str:
+    layout = record.layout
+    if layout is None:
+        return ""
+    note = (
+        f"{layout.world_size} ranks: {layout}. A box is a tensor group, which shares every matrix; a row is a replica, "
+        "whose stages pass activations from left to right; squares of one colour hold the same weights and average "
+        "their gradients."
+    )
+    earlier = [str(Layout(**e["layout"])) for e in record.events if "layout" in e]
+    changes = [f"{a} → {b}" for a, b in pairwise(earlier) if a != b]
+    if changes:
+        note += f" The layout changed at a resume: {'; '.join(changes)}."
+    return _section("Layout", escape(note), layout_diagram(layout, record.config.model.num_layers))
+
+
+def _data(record: Record) -> str:
+    if record.corpus is None:
+        return ""
+    stages = stages_of(record.corpus)
+    tokens = record.corpus.get("tokens", {})
+    if not stages:
+        return ""
+    rows = []
+    for name, stage in record.corpus["stages"].items():
+        for source, tally in stage["sources"].items():
+            why = ", ".join(
+                f"{reason.replace('_', ' ')} {lost['documents']:,}" for reason, lost in tally["dropped"].items()
+            )
+            sizes = (bytes_text(tally["bytes_in"]), bytes_text(tally["bytes_out"]))
+            rows.append(
+                (name, source, f"{tally['documents_in']:,}", f"{tally['documents_out']:,}", *sizes, why or "nothing")
+            )
+    heads = ("stage", "source", "#documents in", "#documents out", "#text in", "#text out", "dropped")
+    note = "Bands are as thick as their text is large, by source; red is what a stage dropped or cut."
+    return _section("Data", note, flow_diagram(stages, tokens), table(heads, rows))
+
+
+# ---- lists -----------------------------------------------------------------------------------------------------------
+
+
+def _samples(record: Record) -> str:
+    if not record.samples:
+        return ""
+    parts = []
+    for sample in record.samples:
+        prompt, text = sample["prompt"], sample["text"]
+        rest = text[len(prompt) :] if prompt and text.startswith(prompt) else text
+        settings = sample.get("settings")
+        note = f'<p class="note">{escape(_plain(settings))}</p>' if settings else ""
+        parts.append(f'<div class="sample"><pre><b>{escape(prompt)}</b>{escape(rest)}</pre>{note}</div>')
+    return _section("Samples", "Prompts are blue; the model wrote the rest.", *parts)
+
+
+def _plain(value: Any) -> str:
+    """A setting, or several, as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _checkpoints(record: Record) -> str:
+    saved = [event for event in record.events if event["event"] == "checkpoint"]
+    if not saved:
+        return ""
+    rows = []
+    for event in saved:
+        path = record.folder / str(event.get("path", ""))
+        there = "path" in event and path.is_dir()
+        size = bytes_text(_size(path)) if there else "removed by the retention policy, or moved"
+        rows.append((str(event["step"]), time_text(event["time"]), str(event.get("path", "")), size))
+    keep = record.config.checkpoint
+    forever = f", and those of every {keep.keep_every} steps for ever" if keep.keep_every else ""
+    note = f"The newest {keep.keep_last} are kept{forever}."
+    return _section("Checkpoints", escape(note), table(("#step", "complete at", "folder", "#size"), rows))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _events(record: Record) -> str:
+    if not record.events:
+        return ""
+    begin = record.events[0]["time"]
+    rows = []
+    for event in record.events:
+        rest = {k: v for k, v in event.items() if k not in ("event", "step", "time", "throughput")}
+        if "layout" in rest:
+            rest["layout"] = str(Layout(**rest["layout"]))
+        after = duration_text(event["time"] - begin)
+        rows.append((time_text(event["time"]), after, event["event"], str(event["step"]), _plain(rest)))
+    return _section("Events", "Since the first start.", table(("time", "#after", "event", "#step", "what"), rows))
+
+
+def _config(record: Record) -> str:
+    config = record.config
+    optimizer, schedule, batch = config.optimizer, config.schedule, config.batch
+    ramp = (
+        f", from {batch.ramp.start} by {batch.ramp.increment} over {count_text(batch.ramp.tokens)} tokens"
+        if batch.ramp
+        else ""
+    )
+    parallel = f"ZeRO stage {config.parallel.zero_stage}, recomputation {config.parallel.recompute}"
+    rows = [
+        ("training", f"{count_text(schedule.train_tokens)} tokens, seed {config.seed}, {config.precision}"),
+        ("batch", f"{batch.global_} sequences{ramp}; {batch.micro} in a micro-batch"),
+        ("learning rate", f"{optimizer.lr:g}, {schedule.decay} to {schedule.min_lr_ratio:g} of it"),
+        ("AdamW", f"beta {optimizer.beta1:g} and {optimizer.beta2:g}, weight decay {optimizer.weight_decay:g}"),
+        ("parallelism", parallel + (", sequence parallel" if config.parallel.sequence else "")),
+        ("data", f"{config.data.blend or 'none'}, split {config.data.split[0]:g} / {config.data.split[1]:g}"),
+    ]
+    text = f"<details><summary>All settings</summary><pre>{escape(to_yaml(config))}</pre></details>"
+    return _section("Config", "What config.yaml in the run folder says.", table(("", ""), rows), "<br>", text)

@@ -1,0 +1,100 @@
+"""The rank grid and the data flow."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megatron_nlg.parallel.layout import Layout
+from megatron_nlg.report.diagrams import flow_diagram, layer_range, layout_diagram, shown, stages_of
+from tests.megatron_nlg.report.example import write_corpus_stats
+
+
+def texts(svg: str, style: str) -> list[str]:
+    return [e.text or "" for e in ElementTree.fromstring(svg).iter("text") if e.get("class") == style]
+
+
+def test_every_rank_stands_where_the_layout_has_it() -> None:
+    svg = layout_diagram(Layout(pipeline=2, data=2, tensor=2), 4)
+    assert sorted(map(int, texts(svg, "rank"))) == list(range(8))
+    assert "rank 6: stage 1, replica 1, tensor 0" in svg
+    assert texts(svg, "head") == ["stage 0", "stage 1"]
+    assert texts(svg, "sub") == ["layers 0–1", "+ embedding", "layers 2–3", "+ output"]
+    assert texts(svg, "row") == ["replica 0", "replica 1"]
+
+
+def test_equal_colours_are_data_parallel_groups() -> None:
+    layout = Layout(pipeline=2, data=3, tensor=2)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for box in ElementTree.fromstring(layout_diagram(layout, 2)).iter("rect"):
+        if box.get("class") is None:
+            rank = int(re.findall(r"rank (\d+)", "".join(box.itertext()))[0])
+            groups.setdefault((str(box.get("fill")), str(box.get("fill-opacity"))), []).append(rank)
+    assert sorted(groups.values()) == sorted(layout.data_groups())
+
+
+def test_interleaved_stages_name_their_chunks() -> None:
+    svg = layout_diagram(Layout(pipeline=2, interleave=2), 8)
+    assert "layers 0–1, 4–5" in svg
+    assert "layers 2–3, 6–7" in svg
+
+
+def test_a_large_grid_shows_its_ends() -> None:
+    svg = layout_diagram(Layout(pipeline=35, data=8, tensor=8), 105)
+    assert {"stage 0", "stage 3", "stage 34"} <= set(texts(svg, "head"))
+    assert {"0", "2239"} <= set(texts(svg, "rank"))
+    assert len(svg) < 40_000
+
+
+@settings(max_examples=30, deadline=None)
+@given(pipeline=st.integers(1, 12), data=st.integers(1, 9), tensor=st.integers(1, 16))
+def test_any_layout_is_drawn_once_per_shown_rank(pipeline: int, data: int, tensor: int) -> None:
+    layout = Layout(pipeline=pipeline, data=data, tensor=tensor)
+    ranks = list(map(int, texts(layout_diagram(layout, pipeline), "rank")))
+    assert len(set(ranks)) == len(ranks)
+    assert {0, layout.world_size - 1} <= set(ranks)
+    assert len(ranks) == tensor * min(pipeline, 5 if pipeline > 6 else 6) * min(data, 3 if data > 4 else 4)
+
+
+@pytest.mark.parametrize(("count", "result"), [(3, [0, 1, 2]), (4, [0, 1, 2, 3]), (9, [0, 1, None, 8])])
+def test_shown(count: int, result: list[int | None]) -> None:
+    assert shown(count, 4) == result
+
+
+def test_layer_range() -> None:
+    assert [layer_range(range(4, 8)), layer_range(range(3, 4))] == ["4–7", "3"]
+
+
+def test_flow_names_stages_reasons_and_tokens(tmp_path: Path) -> None:
+    write_corpus_stats(tmp_path)
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    svg = flow_diagram(stages_of(stats), stats["tokens"])
+    assert texts(svg, "left head") == ["read", "clean", "dedup", "tokens", "docs", "code"]
+    assert texts(svg, "left drop") == [
+        *("− empty: 14, 0 B", "− invalid utf8: 3, 41 kB"),
+        *("− too short: 3,141, 429 kB", "− javascript: 2, 500 B"),
+        *("− exact duplicate: 610, 700 kB", "− near duplicate: 381, 750 kB"),
+    ]
+    assert "1.12 M tokens, 4,956 documents" in texts(svg, "left sub")
+
+
+def test_bars_are_as_high_as_their_text_is_large(tmp_path: Path) -> None:
+    write_corpus_stats(tmp_path)
+    stages = stages_of(json.loads((tmp_path / "stats.json").read_text()))
+    svg = ElementTree.fromstring(flow_diagram(stages, {}))
+    kept = [float(group[1].get("height", 0)) for group in svg.iter("g")]
+    sizes = [size for stage in stages for size in stage.kept.values()]
+    assert [height / kept[0] for height in kept] == pytest.approx([s / sizes[0] for s in sizes], abs=2e-3)
+
+
+def test_a_corpus_that_lost_everything_is_drawn() -> None:
+    nothing = {"documents_in": 0, "bytes_in": 0, "documents_out": 0, "bytes_out": 0, "dropped": {}}
+    svg = flow_diagram(stages_of({"stages": {"read": {"sources": {"<a>": nothing}}}}), {})
+    assert "&lt;a&gt;" in svg
+    assert "nan" not in svg
