@@ -112,11 +112,11 @@ class ParallelContext:
         """Wait for all ranks."""
         dist.barrier()
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether any rank says so: the same answer everywhere."""
-        tensor = torch.tensor([int(flag)], device=self.device.torch)
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether any rank says so, flag by flag: the same answers everywhere. Goes over the host, not the GPU."""
+        tensor = torch.tensor(flags, dtype=torch.int32)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return bool(tensor.item())
+        return tuple(map(bool, tensor.tolist()))
 
     def destroy(self) -> None:
         """Leave all groups; a new context may be created afterwards."""
@@ -180,14 +180,16 @@ def _join(who: Rendezvous, device: Device, timeout: timedelta) -> None:
                 f"torch.distributed already has {dist.get_world_size()} ranks, and {who.world_size} were asked for"
             )
         return
+    # Both backends where there is a GPU: flags and file names travel over the host.
+    backend = "cpu:gloo,cuda:nccl" if device.backend == "nccl" else device.backend
     if who.world_size == 1 and "MASTER_ADDR" not in os.environ:
         store = torch.distributed.distributed_c10d.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group(device.backend, store=store, rank=0, world_size=1, timeout=timeout)
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
         return
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
         dist.init_process_group(
-            device.backend, init_method="env://", rank=who.rank, world_size=who.world_size, timeout=timeout
+            backend, init_method="env://", rank=who.rank, world_size=who.world_size, timeout=timeout
         )
     except dist.DistNetworkError as error:
         text = str(error)

@@ -6,12 +6,14 @@ its reason; `tests/megatron_nlg/parallel/test_device.py` fails when a new versio
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import platform
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -58,7 +60,16 @@ def select_device(local_rank: int = 0) -> Device:
         return Device(device, "nccl", torch.cuda.get_device_name(device), batched_p2p=True)
     for shim in CPU_SHIMS:
         shim.apply()
-    return Device(torch.device("cpu"), "gloo", platform.processor() or platform.machine(), batched_p2p=False)
+    return Device(torch.device("cpu"), "gloo", _processor_name(), batched_p2p=False)
+
+
+def _processor_name() -> str:
+    """The CPU's product name where Linux tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def local_device_count() -> int | None:

@@ -127,6 +127,44 @@ class Engine:
         """Steps that changed nothing because their gradient was not finite."""
         return int(self.deepspeed.skipped_steps)
 
+    def create_moments(self) -> None:
+        """Make room for Adam's moments, which a fresh optimizer has not got, so that a checkpoint can fill them."""
+        optimizer = self.deepspeed.optimizer
+        if self.config.parallel.zero_stage == 3:  # its partitions are linked by a step only
+            shape = (self.config.batch.micro, self.config.model.sequence_length)
+            zeros = torch.zeros(shape, dtype=torch.long, device=self.context.device.torch)
+            self.train_step([{"tokens": zeros, "labels": zeros, "loss_mask": zeros.float() + 1}], 0.0, 0)
+            return
+        for group in optimizer.optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.optimizer.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+
+    def link_moments(self) -> bool:
+        """Let DeepSpeed find each parameter's part of the moments; False when there are none before the first update.
+
+        DeepSpeed links all parameter groups after the first one's first update, when the others have no moments yet.
+        """
+        optimizer = self.deepspeed.optimizer
+        if not any("exp_avg" in state for state in optimizer.optimizer.state.values()):
+            return False
+        if self.config.parallel.zero_stage < 3:
+            optimizer._hp_optimizer_states_linked = False
+            optimizer._lazy_init_hp_params_optimizer_state()
+        return True
+
+    def set_update_count(self, updates: int) -> None:
+        """Tell Adam how many updates it has made (its bias correction)."""
+        for state in self.deepspeed.optimizer.optimizer.state.values():
+            state["step"].fill_(updates)
+        # apex counts in the parameter group
+        for group in self.deepspeed.optimizer.optimizer.param_groups:
+            if "step" in group:
+                group["step"] = updates
+
     def destroy(self) -> None:
         """Release DeepSpeed's hooks and buffers."""
         self.deepspeed.destroy()

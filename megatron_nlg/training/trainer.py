@@ -1,0 +1,272 @@
+"""The training loop, to be read in one sitting: set up, then step after step until the tokens are used up.
+
+The optimizer step itself is `Engine.train_step` in engine.py.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor
+
+from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.config.errors import MegatronNlgError
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.data.datasets import Datasets, build_datasets
+from megatron_nlg.data.loader import Batch, Loader
+from megatron_nlg.parallel.context import ParallelContext
+from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
+from megatron_nlg.training.callbacks.metrics import MetricsFile, replace_text
+from megatron_nlg.training.callbacks.profiler import Profiler
+from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
+from megatron_nlg.training.callbacks.tensorboard import TensorBoard
+from megatron_nlg.training.callbacks.wandb import WandB
+from megatron_nlg.training.checkpoint import Checkpoints, Progress
+from megatron_nlg.training.engine import Engine, StepResult
+from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
+from megatron_nlg.training.throughput import Throughput
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Trainer:
+    """A run: its engine, data, checkpoints and callbacks. All ranks make one and call `train` together."""
+
+    def __init__(self, config: RunConfig, folder: Path, terminal: IO[str] | None = None):
+        self.config, self.folder = config, folder
+        self.context = context = ParallelContext.create(config)
+        self.datasets = build_datasets(config, folder)
+        self.engine = Engine(config, context)
+        self.learning_rate = LearningRate(config)
+        self.batches = BatchSchedule(config, context.layout.data)
+        self.throughput = Throughput(config, context.layout.world_size, context.device.name)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint, context)
+        fresh = Progress(identity=run_identity(config, self.datasets))
+        loaded, self._damaged = self.checkpoints.load(self.engine, fresh.identity)
+        self.progress = loaded if loaded.step else fresh
+        self._skipped_before = self.progress.skipped_steps
+        steps_done = self.batches.steps_until(self.progress.consumed_samples)
+        self.callbacks = choose_callbacks(config, terminal)
+        self.run = Run(
+            config=config,
+            folder=folder,
+            is_main=context.is_main,
+            layout=context.layout,
+            start_step=self.progress.step,
+            total_steps=self.progress.step + self.batches.total_steps - steps_done,
+            device_name=context.device.name,
+        )
+
+    def train(self) -> str:
+        """Train until the tokens are used up ("done") or a signal asks to stop ("signal"); the state is saved."""
+        if self.context.is_main:
+            replace_text(self.folder / "config.yaml", to_yaml(self.config))
+        status = "failed"
+        self._tell(lambda c: c.on_start(self.run))
+        try:
+            for problem in self._damaged:
+                self._event("damaged checkpoint", problem=problem)
+            self._event("kernels", **self.engine.kernels.active)
+            with caught_signals() as caught:
+                status = self._loop(caught)
+                self._save_now()
+        finally:
+            self._tell(lambda c: c.on_end(self.run, self.progress.step, status))
+        return status
+
+    def _loop(self, caught: list[int]) -> str:
+        """Steps until the end or a signal."""
+        config, watch = self.config, Stopwatch(self.progress.step)
+        train = self._loader(self.datasets.train, self.batches, self.progress.consumed_samples)
+        try:
+            for batch in train:
+                step = self.progress.step + 1
+                for callback in self.callbacks:
+                    callback.on_step_start(self.run, step)
+                lr = self.learning_rate(self.progress.consumed_samples * config.model.sequence_length)
+                result = self.engine.train_step(self._to_device(batch), lr, step)
+                self.progress = replace(
+                    self.progress,
+                    step=step,
+                    consumed_samples=train.consumed_samples,
+                    skipped_steps=self._note_skips(),
+                )
+                if step % config.log.interval == 0 or self.batches.is_over(train.consumed_samples):
+                    metrics = self._metrics(result, lr, batch.global_batch_size, watch)
+                    for callback in self.callbacks:
+                        callback.on_step(self.run, metrics)
+                with watch.paused():
+                    if config.evaluation.interval and step % config.evaluation.interval == 0:
+                        self._validate()
+                    if config.checkpoint.interval and step % config.checkpoint.interval == 0:
+                        self._save()
+                self._tell_of_checkpoint(self.checkpoints.poll())
+                stop, failed = self.context.any_rank(bool(caught), self.checkpoints.failed())
+                if failed:
+                    self.checkpoints.wait()  # raises on the ranks where it failed
+                    raise MegatronNlgError("another rank could not write its part of a checkpoint")
+                if stop:
+                    self._event("signal", signal=signal.Signals(caught[0]).name if caught else "on another rank")
+                    return "signal"
+        finally:
+            train.close()
+        evaluated = config.evaluation.interval and self.progress.step % config.evaluation.interval == 0
+        if self.progress.step != self.run.start_step and not evaluated:
+            self._validate()
+        return "done"
+
+    # ---- parts of a step -----------------------------------------------------------------------------------------
+
+    def _loader(self, dataset: Any, sizes: Any, consumed_samples: int = 0) -> Loader:
+        return Loader(
+            dataset,
+            sizes,
+            micro_batch=self.config.batch.micro,
+            data_rank=self.context.at.data,
+            data_size=self.context.layout.data,
+            consumed_samples=consumed_samples,
+        )
+
+    def _to_device(self, batch: Batch) -> list[dict[str, Tensor]]:
+        device = self.context.device.torch
+        return [{key: value.to(device, non_blocking=True) for key, value in mb.items()} for mb in batch.micro_batches]
+
+    def _metrics(self, result: StepResult, lr: float, batch_size: int, watch: Stopwatch) -> StepMetrics:
+        """Fetch a step's numbers from the device."""
+        loss, grad_norm = float(result.loss), float(result.grad_norm)
+        seconds = watch.lap(self.progress.step)
+        tokens = batch_size * self.config.model.sequence_length
+        tflops = self.throughput.model_tflops_per_gpu(tokens, seconds)
+        return StepMetrics(
+            step=self.progress.step,
+            samples=self.progress.consumed_samples,
+            tokens=self.progress.consumed_samples * self.config.model.sequence_length,
+            loss=loss,
+            grad_norm=grad_norm,
+            lr=lr,
+            batch_size=batch_size,
+            step_seconds=seconds,
+            tokens_per_second=tokens / seconds,
+            model_tflops_per_gpu=tflops,
+            mfu=self.throughput.mfu(tflops),
+        )
+
+    def _note_skips(self) -> int:
+        """Skipped steps so far, over all processes of the run; a new one becomes an event."""
+        before = self.progress.skipped_steps
+        now = self._skipped_before + self.engine.skipped_steps
+        if now > before:
+            self._event("skipped step", reason="the gradient is not finite")
+        return now
+
+    def _validate(self) -> None:
+        """Mean loss per token on every source's validation split."""
+        count, size = self.config.evaluation.batches, self.config.batch.global_
+        rows = []
+        for source, dataset in self.datasets.valid.items():
+            loader = self._loader(dataset, FixedBatches(size, count))
+            losses = [float(self.engine.evaluate(self._to_device(batch))) for batch in loader]
+            loader.close()
+            loss = math.fsum(losses) / len(losses)
+            rows.append(ValidationRow(self.progress.step, source, loss, math.exp(min(loss, 700.0))))
+        self._tell(lambda c: c.on_validation(self.run, rows))
+
+    # ---- checkpoints and callbacks -------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self._tell_of_checkpoint(self.checkpoints.wait())
+        self.checkpoints.save(self.engine, self.progress)
+
+    def _save_now(self) -> None:
+        """Leave nothing unsaved."""
+        done = self.checkpoints.wait()
+        self._tell_of_checkpoint(done)
+        if self.progress.step != self.run.start_step and (done is None or done[0] != self.progress.step):
+            self._save()
+            self._tell_of_checkpoint(self.checkpoints.wait())
+
+    def _tell_of_checkpoint(self, done: tuple[int, Path] | None) -> None:
+        if done is not None:
+            step, path = done
+            self._tell(lambda c: c.on_checkpoint(self.run, step, path))
+
+    def _event(self, name: str, **details: Any) -> None:
+        event: Mapping[str, Any] = {"event": name, "step": self.progress.step, **details}
+        self._tell(lambda c: c.on_event(self.run, event))
+
+    def _tell(self, hook: Callable[[Callback], None]) -> None:
+        for callback in self.callbacks:
+            hook(callback)
+
+    def close(self) -> None:
+        """Leave together: threads, DeepSpeed, process groups."""
+        self.checkpoints.close()
+        self.engine.destroy()
+        self.context.barrier()
+        self.context.destroy()
+
+
+class Stopwatch:
+    """Wall time of steps, without what they are paused for."""
+
+    def __init__(self, step: int):
+        self._since, self._step = time.perf_counter(), step
+
+    def lap(self, step: int) -> float:
+        """Mean seconds of a step since the last lap."""
+        now = time.perf_counter()
+        seconds = (now - self._since) / (step - self._step)
+        self._since, self._step = now, step
+        return seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count."""
+        before = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - before
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Signals that ask to save and leave, as they arrive on this rank; the old handlers come back afterwards."""
+    caught: list[int] = []
+    old = {number: signal.signal(number, lambda got, frame: caught.append(got)) for number in STOP_SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list[Callback]:
+    """What watches a run, in the order it is told. `terminal` is where progress goes; stderr when not given."""
+    console = LogConsole(file=terminal, highlight=False, soft_wrap=True) if terminal else None
+    callbacks: list[Callback] = [MetricsFile(), ProgressLine(console)]
+    if config.log.tensorboard:
+        callbacks.append(TensorBoard())
+    if config.log.wandb:
+        callbacks.append(WandB())
+    if config.log.profile_steps:
+        callbacks.append(Profiler())
+    return callbacks
+
+
+def run_identity(config: RunConfig, datasets: Datasets) -> dict[str, Any]:
+    """Settings that a run keeps for life: with another value it would be another model, or read other samples."""
+    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"dropout"}).items()}
+    data = {
+        "seed": config.seed,
+        "schedule.train_tokens": config.schedule.train_tokens,
+        "data.split": list(config.data.split),
+        "tokenizer": datasets.blend.tokenizer.identity,
+    }
+    sources = {f"source {s.name}": [s.weight, s.documents, s.token_count] for s in datasets.blend.sources}
+    return model | data | sources
