@@ -183,8 +183,8 @@ def _explain(error: Any, folder: Path, ranks: int) -> int:
 
 def _rank_main(config: RunConfig, folder: str) -> None:
     """A rank that the supervisor started."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):  # until training starts there is nothing to save
+        signal.signal(number, lambda got, frame: os._exit(PREEMPTED))
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch")
     code = _run_rank(config, Path(folder), supervised=True)
     if code:

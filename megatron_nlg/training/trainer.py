@@ -236,14 +236,15 @@ class Stopwatch:
 
 @contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """Signals that ask to save and leave, as they arrive on this rank; the old handlers come back afterwards."""
+    """Signals that ask to save and leave, as they arrive on this rank; the old handlers come back afterwards.
+
+    After a failure they stay caught: a supervisor that ends the job must not cut the report of its cause short.
+    """
     caught: list[int] = []
     old = {number: signal.signal(number, lambda got, frame: caught.append(got)) for number in STOP_SIGNALS}
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    yield caught
+    for number, handler in old.items():
+        signal.signal(number, handler)
 
 
 def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list[Callback]:
