@@ -139,7 +139,7 @@ def _dress(ax: Any, panel: Panel) -> None:
     ax.margins(x=0.01, y=0.08)
     ax.tick_params(length=0)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    if panel.log:
+    if panel.log and any(value and value > 0 for series in panel.series for value in series.y):
         ax.set_yscale("log")
     else:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))

@@ -101,6 +101,8 @@ def _text(x: float, y: float, text: str, style: str) -> str:
 
 # ---- the data flow ---------------------------------------------------------------------------------------------------
 
+ORDER = ("read", "extract", "language", "clean", "quality", "dedup", "decontaminate")
+"""Of the stages of a preparation: stats.json has them by name. Others come after these."""
 BAR, HEIGHT, COLUMN, TOP = 26, 260, 215, 46
 DROPPED = "#dc2626"
 
@@ -128,8 +130,10 @@ class _Paint:
 
 
 def stages_of(stats: Mapping[str, Any]) -> list[Stage]:
-    """The stages of a stats.json, in order."""
-    return [_stage(name, stage["sources"]) for name, stage in stats.get("stages", {}).items() if stage.get("sources")]
+    """The stages of a stats.json, in the order of a preparation."""
+    stages = [(name, stage["sources"]) for name, stage in stats.get("stages", {}).items() if stage.get("sources")]
+    known = sorted((s for s in stages if s[0] in ORDER), key=lambda s: ORDER.index(s[0]))
+    return [_stage(*stage) for stage in [*known, *(s for s in stages if s[0] not in ORDER)]]
 
 
 def _stage(name: str, sources: Mapping[str, Any]) -> Stage:

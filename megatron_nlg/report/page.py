@@ -236,8 +236,8 @@ def _data(record: Record) -> str:
     if not stages:
         return ""
     rows = []
-    for name, stage in record.corpus["stages"].items():
-        for source, tally in stage["sources"].items():
+    for name in (stage.name for stage in stages):
+        for source, tally in record.corpus["stages"][name]["sources"].items():
             why = ", ".join(
                 f"{reason.replace('_', ' ')} {lost['documents']:,}" for reason, lost in tally["dropped"].items()
             )

@@ -52,19 +52,27 @@ class WandB(Callback):
         """Every number of the row as `train/NAME`."""
         if self._run:
             row = {f"train/{k}": v for k, v in asdict(metrics).items() if k != "step" and v is not None}
-            self._run.log({"step": metrics.step, **row})
+            self._call("log", {"step": metrics.step, **row})
 
     def on_validation(self, run: Run, rows: Sequence[ValidationRow]) -> None:
         """`valid/SOURCE/loss` and its perplexity."""
         if self._run and rows:
             losses = {f"valid/{row.source}/loss": row.loss for row in rows}
             perplexities = {f"valid/{row.source}/perplexity": row.perplexity for row in rows}
-            self._run.log({"step": rows[0].step, **losses, **perplexities})
+            self._call("log", {"step": rows[0].step, **losses, **perplexities})
 
     def on_end(self, run: Run, step: int, status: str) -> None:
         """Finish the run; W&B shows it as failed unless training is done or was told to leave."""
         if self._run:
-            self._run.finish(exit_code=1 if status == "failed" else 0)
+            self._call("finish", exit_code=1 if status == "failed" else 0)
+            self._run = None
+
+    def _call(self, name: str, *args: Any, **options: Any) -> None:
+        """A method of W&B's run. What it raises, such as a dead service process, ends the logging and not the run."""
+        try:
+            getattr(self._run, name)(*args, **options)
+        except Exception as error:
+            print(f"Weights & Biases has stopped: {type(error).__name__}: {error}", file=sys.stderr)
             self._run = None
 
 

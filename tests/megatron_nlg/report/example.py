@@ -111,5 +111,5 @@ def write_corpus_stats(folder: Path) -> str:
     }
     folder.mkdir(parents=True, exist_ok=True)
     tree = {"stages": {name: {"sources": sources} for name, sources in stages.items()}, "tokens": tokens}
-    (folder / "stats.json").write_text(json.dumps(tree))
+    (folder / "stats.json").write_text(json.dumps(tree, sort_keys=True))  # as data_prep writes it
     return str(folder / "blend.yaml")

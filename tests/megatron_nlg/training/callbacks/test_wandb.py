@@ -66,3 +66,17 @@ def test_offline_without_a_key_and_the_same_run_after_a_resume(tmp_path: Path, m
     assert [row["step"] for row in second] == [3, 4, 4]
     assert first[1]["train/loss"] == 4.8
     assert first[3]["valid/docs/loss"] == 3.7
+
+
+def test_a_service_that_fails_does_not_end_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        def log(self, row: dict[str, Any]) -> None:
+            raise BrokenPipeError("the service is gone")
+
+    callback = WandB()
+    callback._run = Broken()
+    run = run_in(tmp_path)
+    callback.on_step(run, metrics(1))
+    callback.on_step(run, metrics(2))
+    callback.on_end(run, 2, "done")
+    assert capsys.readouterr().err == "Weights & Biases has stopped: BrokenPipeError: the service is gone\n"
