@@ -70,7 +70,7 @@ class MiniSlurm:
         """End all jobs and daemons and remove every trace."""
         with contextlib.suppress(Exception):
             self.run("scancel", "--state=RUNNING,PENDING", f"--user={getpass.getuser()}")
-            wait_until(lambda: not self.run("squeue", "--noheader"), 10, "the queue to empty")
+            wait_until(lambda: not self.run("squeue", "--noheader"), 30, "the queue to empty")
         for group in (self._daemons[2:], self._daemons[1:2], self._daemons[:1]):  # munged last: the others need it
             _end(group)
         shutil.rmtree(self.root, ignore_errors=True)

@@ -128,7 +128,10 @@ def test_submit_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # ---- on a real SLURM ---------------------------------------------------------------------------------------------
 
 # Each takes the place of python: it gets the arguments `-m megatron_nlg.cli train CONFIG --out RUN key=value …`.
-REPORT = 'echo "$SLURM_PROCID/$SLURM_NTASKS local $SLURM_LOCALID at $MASTER_ADDR:$MASTER_PORT${RANK:+ RANK} args $*"'
+REPORT = """
+where="$SLURM_PROCID/$SLURM_NTASKS local $SLURM_LOCALID $LOCAL_RANK at $MASTER_ADDR:$MASTER_PORT"
+echo "$where${RANK:+ RANK} args $*"
+"""
 SAVE_WHEN_TOLD = """
 if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then echo "rank $SLURM_PROCID goes on"; exit 0; fi
 trap 'sleep 0.5; echo "rank $SLURM_PROCID saved"; exit 3' TERM
@@ -174,7 +177,7 @@ class TestOnSlurm:
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0")
         arguments = f"-m megatron_nlg.cli train /data/run.yaml --out {made.run} log.wandb_project=a b"
         assert sorted(output(made, number)) == [
-            f"{rank}/4 local {rank % 2} at 127.0.0.1:{15000 + number} args {arguments}" for rank in range(4)
+            f"{rank}/4 local {rank % 2} {rank % 2} at 127.0.0.1:{15000 + number} args {arguments}" for rank in range(4)
         ]
 
     def test_a_rank_sees_its_nodes_gpus(self, slurm: MiniSlurm, job: Callable[..., Job]) -> None:
