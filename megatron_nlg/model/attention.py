@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class ScaledDotProductAttention(nn.Module):
     """softmax(q kᵀ × scale) v under a causal mask, with the interface of Megatron-core's core attention."""
 
-    def __init__(  # noqa: PLR0917 - Megatron-core's signature
+    def __init__(
         self,
         config: Any,
         layer_number: int,

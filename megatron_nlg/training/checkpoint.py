@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from deepspeed.utils import (
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
@@ -41,7 +41,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from data_prep.files import sync
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import Checkpoint
-from megatron_nlg.model.naming import NamedParameter
+from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.callbacks.metrics import replace_text
 from megatron_nlg.training.engine import Engine
@@ -129,13 +129,20 @@ class Checkpoints:
                 state[f"{key}.{item.name}"] = self._dtensor(item, moment)
         return state
 
+    def _empty(self, items: Sequence[NamedParameter], keys: Sequence[str]) -> dict[str, DTensor]:
+        """Room for this rank's parts of what is to be read."""
+        return {f"{k}.{i.name}": self._dtensor(i, torch.empty(self._part_shape(i))) for i in items for k in keys}
+
+    def _part_shape(self, item: NamedParameter) -> list[int]:
+        """Shape of this rank's part of a parameter, which under ZeRO-3 is not the local tensor's."""
+        shape = list(item.whole_shape(self.context.layout.tensor))
+        if item.cut is not None:
+            shape[item.cut] //= self.context.layout.tensor
+        return shape
+
     def _dtensor(self, item: NamedParameter, tensor: Tensor) -> DTensor:
         """A rank's part as a DTensor over (data, tensor)."""
-        tensor_size = self.context.layout.tensor
-        shape = list(item.whole_shape(tensor_size))
-        if item.cut is not None:
-            shape[item.cut] //= tensor_size
-        copy = tensor.detach().to("cpu", torch.float32, copy=True).view(shape)
+        copy = tensor.detach().to("cpu", torch.float32, copy=True).view(self._part_shape(item))
         cut = Replicate() if item.cut is None else Shard(item.cut)
         return DTensor.from_local(copy, self._mesh, [Replicate(), cut], run_check=False)
 
@@ -210,6 +217,26 @@ class Checkpoints:
 
         Raises InputError when it is of another model or other data than `identity`, or when all are damaged.
         """
+        folder, progress, damaged = self._newest_whole()
+        if folder is not None:
+            check_identity(progress.identity, identity, folder)
+            self._read(engine, folder, progress)
+        return progress, damaged
+
+    def load_weights(self, chunks: Sequence[nn.Module]) -> Progress:
+        """Fill the weights of chunks that no optimizer holds; raises InputError when there is no checkpoint."""
+        folder, progress, _ = self._newest_whole()
+        if folder is None:
+            raise InputError(f"{self.folder}: holds no checkpoint; train first, or name the run's folder")
+        items = list(named_parameters(chunks))
+        state = self._empty(items, (WEIGHT,))
+        read_state(state, checkpoint_id=folder, process_group=self._group)
+        for item in items:
+            item.parameter.data.copy_(state.pop(f"{WEIGHT}.{item.name}").to_local())
+        return progress
+
+    def _newest_whole(self) -> tuple[Path | None, Progress, list[str]]:
+        """Folder and progress of the newest whole checkpoint, or None; and what was wrong with newer ones."""
         answer: list[Any] = [None]
         damaged: list[str] = []
         for folder in candidates(self.folder):
@@ -220,17 +247,12 @@ class Checkpoints:
             if self.context.is_main:
                 answer = [json.loads((folder / PROGRESS).read_text(encoding="utf-8"))]
             dist.broadcast_object_list(answer, src=0)
-            progress = Progress(**answer[0])
-            check_identity(progress.identity, identity, folder)
-            self._read(engine, folder, progress)
-            return progress, damaged
+            return folder, Progress(**answer[0]), damaged
         if damaged:
             raise InputError(
-                "no checkpoint is whole: "
-                + "; ".join(damaged)
-                + f"; move {self.folder} away to start from the beginning"
+                f"no checkpoint is whole: {'; '.join(damaged)}; move {self.folder} away to start from the beginning"
             )
-        return Progress(), []
+        return None, Progress(), []
 
     def _verify(self, folder: Path) -> list[str]:
         """Problems of a checkpoint, found by all ranks together, each reading its share of the files."""
@@ -246,13 +268,7 @@ class Checkpoints:
             engine.create_moments()
             engine.link_moments()
         items = list(engine.parameters())
-        state = {}
-        for item in items:
-            shape = list(item.whole_shape(self.context.layout.tensor))
-            if item.cut is not None:
-                shape[item.cut] //= self.context.layout.tensor
-            for key in (WEIGHT, *MOMENTS):
-                state[f"{key}.{item.name}"] = self._dtensor(item, torch.empty(shape))
+        state = self._empty(items, (WEIGHT, *MOMENTS))
         read_state(state, checkpoint_id=folder, process_group=self._group)
         device = self.context.device.torch
         for item in items:

@@ -21,19 +21,16 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-from megatron.core.pipeline_parallel.schedules import get_forward_backward_func
 from torch import Tensor, nn
 
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.model.attention import causal_positions
+from megatron_nlg.model.forward import MicroBatch, logits, run_schedule
 from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
 from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import DeepSpeedMpu, ParallelContext
 from megatron_nlg.parallel.rng import seed_step
-
-MicroBatch = dict[str, Tensor]
-"""tokens, labels, loss_mask, each [micro-batch, sequence]."""
 
 
 @dataclass(frozen=True)
@@ -103,24 +100,10 @@ class Engine:
         self.deepspeed.module.train()
         return loss
 
-    @torch.no_grad()
     def logits(self, tokens: Tensor) -> Tensor:
-        """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary] in fp32, on every rank.
-
-        The batch must be the same on all ranks of a replica; it takes one pass through the pipeline.
-        """
+        """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary] in fp32, on every rank."""
         self.deepspeed.module.eval()
-        out: list[Tensor] = self._schedule([{"tokens": tokens}], self._forward_logits, forward_only=True)
-        layout = self.context.layout
-        shape = (*tokens.shape, self.config.model.padded_vocab_size // layout.tensor)
-        part = out[0].float() if out else torch.zeros(shape, device=self.context.device.torch)
-        if layout.pipeline > 1:
-            dist.all_reduce(part, group=self.context.pipeline_group)  # other stages contribute 0
-        if layout.tensor == 1:
-            return part
-        parts = [torch.empty_like(part) for _ in range(layout.tensor)]
-        dist.all_gather(parts, part.contiguous(), group=self.context.tensor_group)
-        return torch.cat(parts, dim=-1)
+        return logits(self.chunks, self.context, tokens, self._run_chunk)
 
     @property
     def skipped_steps(self) -> int:
@@ -189,21 +172,11 @@ class Engine:
 
             return out, loss
 
-        losses = self._schedule(micro_batches, forward_loss, forward_only)
+        losses = run_schedule(self.chunks, micro_batches, forward_loss, forward_only)
         total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.context.device.torch)
         dist.all_reduce(total, group=self.context.data_group)
         dist.all_reduce(total, group=self.context.pipeline_group)  # stages before the last contribute 0
         return total
-
-    def _forward_logits(self, batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
-        tokens = next(batches)["tokens"]
-        out = self._run_chunk(chunk, tokens, causal_positions(tokens), None)
-
-        def keep(logits: Tensor, non_loss_data: bool = True) -> Tensor:
-            masked: Tensor = chunk.mask_padding(logits)  # type: ignore[operator]
-            return masked
-
-        return out, keep
 
     def _run_chunk(self, chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
         """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2 and 3), else directly."""
@@ -213,23 +186,6 @@ class Engine:
         else:
             out = chunk(*args, **options)
         return out
-
-    def _schedule(self, micro_batches: Sequence[MicroBatch], forward: Any, forward_only: bool) -> list[Tensor]:
-        """Run Megatron-core's schedule for this layout; returns what the last stage's loss function kept."""
-        chunks: Any = self.chunks if len(self.chunks) > 1 else self.chunks[0]
-        feeds: Any = [iter(micro_batches) for _ in self.chunks]
-        batch, sequence = micro_batches[0]["tokens"].shape
-        kept: list[Tensor] = get_forward_backward_func()(
-            forward_step_func=forward,
-            data_iterator=feeds if len(feeds) > 1 else feeds[0],
-            model=chunks,
-            num_microbatches=len(micro_batches),
-            seq_length=sequence,
-            micro_batch_size=batch,
-            forward_only=forward_only,
-            collect_non_loss_data=forward == self._forward_logits,
-        )
-        return kept
 
     # ---- construction --------------------------------------------------------------------------------------------
 

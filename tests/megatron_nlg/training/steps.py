@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.model.forward import MicroBatch
 from megatron_nlg.parallel.context import ParallelContext
-from megatron_nlg.training.engine import Engine, MicroBatch
+from megatron_nlg.training.engine import Engine
 
 
 def batch(config: RunConfig, context: ParallelContext, step: int, size: int, masked: bool = False) -> list[MicroBatch]:

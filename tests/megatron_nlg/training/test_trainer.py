@@ -271,7 +271,7 @@ def full_disk(config: RunConfig, folder: Path, place: str) -> tuple[str, list[st
     if torch.distributed.get_rank() == 0 or place == "write_data":
         setattr(holder, place, fail)
     try:
-        return refused(config, folder), os.listdir(folder / "checkpoints")
+        return refused(config, folder), [path.name for path in (folder / "checkpoints").iterdir()]
     finally:
         setattr(holder, place, kept)
 

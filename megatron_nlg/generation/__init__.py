@@ -1,0 +1,1 @@
+"""Text from a run's model, under any layout."""

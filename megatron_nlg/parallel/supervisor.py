@@ -1,0 +1,222 @@
+"""Local ranks: started by torch's elastic agent, watched, and their failure said once, by its cause.
+
+On the CPU ranks are forked from a supervisor that has imported the libraries, which saves seconds a rank; on GPUs they
+are spawned, because CUDA does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from megatron_nlg.config.errors import InputError, MegatronNlgError
+from megatron_nlg.parallel.context import Rendezvous
+from megatron_nlg.parallel.device import local_device_count, select_device
+
+STOPPED = 3
+"""Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
+SHUTDOWN_SECONDS = 5
+"""After a rank has died, the others get this long to leave by themselves."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Terminal:
+    """What a rank's standard streams were before they were sent to its log."""
+
+    out: IO[str]
+    err: IO[str]
+
+
+Body = Callable[[Terminal], int]
+"""What a rank does; returns its exit code. Must be picklable where ranks are spawned."""
+
+
+def quiet_libraries() -> None:
+    """Leave out warnings about optional kernels, which kernels.py reports itself."""
+    warnings.filterwarnings("ignore", module="megatron|deepspeed|torch")
+
+
+def local_ranks(wanted: int | None) -> int:
+    """Ranks to start: as wanted, else one a GPU, else one. Raises InputError for more than there are GPUs."""
+    gpus = local_device_count()
+    ranks = gpus or 1 if wanted is None else wanted
+    if ranks < 1:
+        raise InputError(f"--nproc {ranks}: start at least one rank")
+    if gpus is not None and ranks > gpus:
+        raise InputError(f"--nproc {ranks}: this machine has {gpus} GPUs; start one rank a GPU at most")
+    return ranks
+
+
+def prepare_fork() -> None:
+    """Call before importing what forked ranks are to share: on the CPU the libraries must find their shims."""
+    if local_device_count() is None:
+        select_device()
+
+
+def check_port(port: int) -> None:
+    """Raise InputError when a rendezvous port can't be had."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            mend = "choose a free one, or leave --master-port out"
+            raise InputError(f"--master-port {port}: {reason}; {mend}") from None
+
+
+# ---- the supervisor ----------------------------------------------------------------------------------------------
+
+
+def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> int:
+    """Run `body` on local ranks and wait. Returns 0 or STOPPED; raises what made the job fail.
+
+    `logs` is an existing folder that gets each rank's output as `rank_N.log`. Import what the body needs before, so
+    that forked ranks share it.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    on_cpu = local_device_count() is None
+    if on_cpu:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for library in ("torch.distributed.elastic", "torch.multiprocessing"):  # failures are said below, once
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    for path in logs.glob("rank_*.error"):
+        path.unlink()
+    shutdown: dict[str, Any] = {"shutdown_timeout": SHUTDOWN_SECONDS}
+    if "shutdown_timeout" not in {field.name for field in dataclasses.fields(LaunchConfig)}:
+        shutdown = {}  # torch 2.11 reads the environment variable only
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"localhost:{port or 0}",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork" if on_cpu else "spawn",
+        signals_to_handle="SIGHUP,SIGQUIT",
+        **shutdown,
+    )
+    _forward_signals()
+    try:
+        elastic_launch(launch, _supervised_rank)(body, str(logs))
+    except ChildFailedError as error:
+        return _explain(error, logs, ranks)
+    return 0
+
+
+def _forward_signals() -> None:
+    """Signals to the supervisor are for the ranks: they save and leave. A third Ctrl-C ends them at once."""
+    received: list[int] = []
+
+    def forward(number: int, frame: Any) -> None:
+        received.append(number)
+        force = received.count(signal.SIGINT) >= 3
+        for child in multiprocessing.active_children():
+            if child.pid:
+                os.kill(child.pid, signal.SIGKILL if force else number)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, forward)
+
+
+def _explain(error: Any, logs: Path, ranks: int) -> int:
+    """Exit code of a job that did not end with 0; raises the ranks' own error, the cause before its consequences."""
+    if {failure.exitcode for failure in error.failures.values()} == {STOPPED}:
+        return STOPPED
+    reports = {
+        rank: json.loads(path.read_text(encoding="utf-8"))
+        for rank in range(ranks)
+        if (path := logs / f"rank_{rank}.error").exists()
+    }
+    causes = [report for report in reports.values() if not report["consequence"]]
+    if causes:
+        report = min(causes, key=lambda r: (-r["code"], r["time"]))
+        raise (InputError if report["code"] == InputError.exit_code else MegatronNlgError)(report["message"])
+    silent = [rank for rank in range(ranks) if rank not in reports]
+    if silent:
+        raise MegatronNlgError(
+            f"rank {', '.join(map(str, silent))} died without a word (killed from outside, or for want of memory) and "
+            f"the others have been ended; the same command goes on from what is saved; logs: {logs}"
+        )
+    raise MegatronNlgError(f"{min(reports.values(), key=lambda r: float(r['time']))['message']}; logs: {logs}")
+
+
+# ---- a rank ------------------------------------------------------------------------------------------------------
+
+
+def _supervised_rank(body: Body, logs: str) -> None:
+    """A rank that the supervisor started."""
+    for number in STOP_SIGNALS:  # until the body catches them itself, there is nothing to save
+        signal.signal(number, lambda got, frame: os._exit(STOPPED))
+    quiet_libraries()
+    code = be_rank(body, Path(logs), supervised=True)
+    if code:
+        sys.stderr.flush()
+        os._exit(code)  # past multiprocessing, which would turn any code into 1
+
+
+def be_rank(body: Body, logs: Path, supervised: bool = False) -> int:
+    """Run the body as this process's rank, its output going to `logs/rank_N.log`; returns its exit code.
+
+    A failure is reported to the supervisor through `rank_N.error`, or, without one, in a line on the terminal.
+    """
+    rank = (Rendezvous.from_environment() or Rendezvous()).rank
+    terminal = Terminal(sys.stdout, sys.stderr)
+    try:
+        terminal = _redirect_output(logs / f"rank_{rank}.log")
+        return body(terminal)
+    except Exception as error:
+        traceback.print_exc()
+        return _report(error, rank, logs, None if supervised else terminal.err)
+
+
+def _redirect_output(path: Path) -> Terminal:
+    """Send whatever this process prints, libraries included, to its log."""
+    terminal = Terminal(*(os.fdopen(os.dup(stream.fileno()), "w", buffering=1) for stream in (sys.stdout, sys.stderr)))
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for standard in (sys.stdout, sys.stderr):
+        standard.flush()
+        os.dup2(log, standard.fileno())
+    os.close(log)
+    return terminal
+
+
+def _report(error: Exception, rank: int, logs: Path, terminal: IO[str] | None) -> int:
+    """Say why this rank failed: to the supervisor through a file, or on the terminal."""
+    code = error.exit_code if isinstance(error, MegatronNlgError) else 1
+    consequence = _is_consequence(error)
+    message = str(error) if isinstance(error, MegatronNlgError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"{error.filename or logs.parent}: {os.strerror(error.errno)}; free some space and start again"
+    if terminal is None:
+        report = {"time": time.time(), "code": code, "consequence": consequence, "message": message}
+        (logs / f"rank_{rank}.error").write_text(json.dumps(report), encoding="utf-8")
+    elif rank == 0 or not consequence:
+        print(f"rank {rank}: {message}", file=terminal, flush=True)
+    return code
+
+
+def _is_consequence(error: Exception) -> bool:
+    """Whether the error only says that another rank has gone."""
+    text = str(error)
+    signs: Sequence[str] = ("Connection closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL")
+    return not isinstance(error, MegatronNlgError) and any(sign in text for sign in signs)
