@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field
 
-from data_prep.files import read_json, write_text
+from data_prep.files import read_json, write_text_if_changed
 from data_prep.indexed import check_indexed
 from data_prep.tokenizer import META
 from megatron_nlg.config.base import Section, build, read_yaml
@@ -64,7 +64,7 @@ class Blend(Section):
 
 def write_blend(path: Path, blend: Blend) -> None:
     """Write `blend.yaml`, atomically; paths are written as they are, and should be relative to its folder."""
-    write_text(path, yaml.safe_dump(blend.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    write_text_if_changed(path, yaml.safe_dump(blend.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def read_blend(path: Path) -> Blend:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from data_prep.blend import Blend
     from data_prep.jobs import Done
+    from data_prep.recipe import Recipe
 
 _STAGES = {
     "run": "all stages: a recipe to blend.yaml",
@@ -46,13 +47,11 @@ def run(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
     recipe = load_recipe(args.recipe, overrides)
     inputs, out = find_inputs(recipe), Path(recipe.out)
-    with exclusive(out):
-        pipeline = Pipeline(recipe, inputs, Job(out, recipe.processes or _cores()))
+    with exclusive(out), Job(out, recipe.processes or _cores()) as job:
+        pipeline = Pipeline(recipe, inputs, job)
         start = time.monotonic()
         for name, result in pipeline.run("blend" if args.stage == "run" else args.stage):
-            if name != "blend":
-                pipeline.write_reports()
-            print(f"{name:<10} {_line(name, result)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr, flush=True)
+            print(f"{name:<10} {_line(name, result, recipe)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr)
             start = time.monotonic()
     print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))
     return 0
@@ -71,7 +70,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _line(name: str, result: Done | Blend) -> str:
+def _line(name: str, result: Done | Blend, recipe: Recipe) -> str:
     """One line of what a stage did."""
     from data_prep.blend import Blend
     from data_prep.tally import Tally
@@ -81,7 +80,9 @@ def _line(name: str, result: Done | Blend) -> str:
         return ", ".join(f"{source.name} {source.weight / total:.1%}" for source in result.sources)
     before = "was done: " if result.was_done else ""
     if name == "tokenizer":
-        return f"{before}{result.summary['kind']} of {result.summary['vocab_size']:,} entries"
+        size, wanted = result.summary["vocab_size"], recipe.tokenizer.vocab_size
+        small = f" (of {wanted:,} asked for: the corpus has no more)" if wanted and size < wanted else ""
+        return f"{before}{result.summary['kind']} of {size:,} entries{small}"
     if name == "tokenize":
         parts = [f"{source} {about['tokens']:,}" for source, about in result.summary.items()]
         return f"{before}tokens: {', '.join(parts)}"

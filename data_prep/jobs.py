@@ -29,6 +29,7 @@ DONE = "done.json"
 WORK = ".work"
 
 Result = dict[str, Any]
+Units = Mapping[str, Any]
 
 
 class Built(NamedTuple):
@@ -50,15 +51,23 @@ class Done:
     """It had been finished before this run."""
 
 
-@dataclass(frozen=True)
 class Job:
-    """Where a preparation runs and with how many processes."""
+    """Where a preparation runs and with how many processes; these start at the first need and end with the context."""
 
-    out: Path
-    processes: int
+    def __init__(self, out: Path, processes: int):
+        self.out, self.processes = out, processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def map_units(
-        self, title: str, folder: Path, worker: Callable[[Path, str, Any], Result], units: Mapping[str, Any]
+        self, title: str, folder: Path, worker: Callable[[Path, str, Any], Result], units: Units
     ) -> dict[str, Result]:
         """`worker(folder, name, argument)` for each unit, in any order and in parallel; their results in units' order.
 
@@ -69,14 +78,33 @@ class Job:
         missing = {name: argument for name, argument in units.items() if not _result_path(folder, name).exists()}
         with progress(title, len(units)) as advance:
             advance(len(units) - len(missing))
-            count = min(self.processes, len(missing))
-            if count <= 1:
+            if min(self.processes, len(missing)) <= 1:
                 for name, argument in missing.items():
                     _run_unit(worker, folder, name, argument)
                     advance(1)
             else:
-                _run_parallel(worker, folder, missing, count, advance)
+                self._run_parallel(worker, folder, missing, advance)
         return {name: read_json(_result_path(folder, name), "remove .work and start again")["result"] for name in units}
+
+    def _run_parallel(
+        self, worker: Callable[[Path, str, Any], Result], folder: Path, units: Units, advance: Callable[[int], None]
+    ) -> None:
+        if self._pool is None:
+            # Spawned, not forked: Arrow and the tokenizers have threads in this process, whose locks a fork would copy.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_start_worker)
+        futures = [self._pool.submit(_run_unit, worker, folder, name, argument) for name, argument in units.items()]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance(1)
+        except BrokenProcessPool:
+            raise MegatronNlgError(
+                "a worker process was killed, perhaps for memory; start the same command again, with fewer processes"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
 
     def run_stage(self, name: str, key: str, inputs: Any, folder: Path, build: Callable[[Path], Built]) -> Done:
         """Bring a stage's folder up to date: nothing to do when it is done with this key, else build and publish it."""
@@ -171,35 +199,13 @@ def _run_unit(worker: Callable[[Path, str, Any], Result], folder: Path, name: st
     write_json(_result_path(folder, name), {"result": worker(folder, name, argument)})
 
 
-def _run_parallel(
-    worker: Callable[[Path, str, Any], Result],
-    folder: Path,
-    units: Mapping[str, Any],
-    count: int,
-    advance: Callable[[int], None],
-) -> None:
-    # Spawned, not forked: Arrow and the tokenizers have threads in this process, whose locks a fork would copy.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
-    try:
-        for future in as_completed([pool.submit(_run_unit, worker, folder, *unit) for unit in units.items()]):
-            future.result()
-            advance(1)
-    except BrokenProcessPool:
-        raise MegatronNlgError(
-            "a worker process was killed, perhaps for memory; start the same command again, with fewer processes"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _start_worker() -> None:
-    """A worker uses one core, leaves interrupts to its parent, and ends when its parent does, however that dies."""
+    """A worker uses one core, and ends at once when interrupted or when its parent ends, however that dies."""
     import signal
 
     import pyarrow as pa
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the library's only switch
     pa.set_cpu_count(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

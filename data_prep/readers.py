@@ -61,6 +61,9 @@ def find_files(recipe: Recipe, source: Source) -> tuple[list[InputFile], list[Pr
                 resolved = file.resolve()
                 if file.is_file() and out not in resolved.parents and resolved not in found:
                     found[resolved] = InputFile(str(file), _name(file, recipe), _format(source, file, file == path))
+    if not found and not problems and source.paths:
+        shown = ", ".join(str(recipe.input_path(path)) for path in source.paths)
+        problems.append(Problem(f"sources.{source.name}.paths", f"no file below {shown}", "mend the path, or root"))
     return list(found.values()), problems
 
 

@@ -27,9 +27,14 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _listed(value: Any) -> Any:
+    """`paths: a.txt` is one path."""
+    return [value] if isinstance(value, str) else value
+
+
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_tuple), BeforeValidator(_listed)]
 
 PYTHON_FORMATS = ("python_documentation", "python_modules")
 

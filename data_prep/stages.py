@@ -16,9 +16,9 @@ from data_prep import python_corpus
 from data_prep.blend import Blend, BlendSource, BlendTokenizer, write_blend
 from data_prep.clean import clean_text, drop_reason
 from data_prep.dedup.stage import build_dedup
-from data_prep.files import fingerprint, write_json, write_text
+from data_prep.files import fingerprint, json_text, replacing, write_json, write_text, write_text_if_changed
 from data_prep.indexed import IndexedWriter, token_dtype
-from data_prep.jobs import Built, Done, Job, Result, progress
+from data_prep.jobs import Built, Done, Job, Result, finished, progress
 from data_prep.readers import InputFile, Reject, find_files, read_file, units
 from data_prep.recipe import PYTHON_FORMATS, Clean, Recipe, Source
 from data_prep.shards import Document, read_documents, write_shard
@@ -86,7 +86,10 @@ class Pipeline:
             result = runners[name]()
             if isinstance(result, Done):
                 self.done[name] = result
+                if not result.was_done:
+                    self._write_reports()
             yield name, result
+        self._write_reports()  # if it was killed between a stage and its report
 
     def _key(self, stage: str, before: str | None, settings: Any) -> str:
         return fingerprint([_FORMAT, stage, self.done[before].key if before else None, settings])
@@ -108,7 +111,7 @@ class Pipeline:
         results = self.job.map_units("read", work, read_unit, tasks)
         shards: dict[str, list[str]] = {source.name: [] for source in self.recipe.sources}
         tallies: dict[str, list[Any]] = {source.name: [] for source in self.recipe.sources}
-        with (work / "rejects.jsonl").open("w", encoding="utf-8") as stream:
+        with replacing(work / "rejects.jsonl") as temporary, temporary.open("w", encoding="utf-8") as stream:
             for name, result in results.items():
                 source = tasks[name][0].name
                 shards[source] += result["shards"]
@@ -159,8 +162,9 @@ class Pipeline:
         # A given tokenizer depends on nothing but its content, wherever it lay.
         inputs = [given.identity] if given else [dedup.key]
         key = self._key("tokenizer", None, [None if given else self.recipe.tokenizer.model_dump(mode="json"), inputs])
-        self._retire_blend("tokenizer", key)
-        return self.job.run_stage("tokenizer", key, inputs, self.job.out / "tokenizer", build)
+        folder = self.job.out / "tokenizer"
+        self._retire_blend("tokenizer", key, folder)
+        return self.job.run_stage("tokenizer", key, inputs, folder, build)
 
     def _train_tokenizer(self, dedup: Done) -> Tokenizer:
         settings = self.recipe.tokenizer
@@ -178,45 +182,24 @@ class Pipeline:
 
         def build(work: Path) -> Built:
             shards = dedup.summary["shards"]
+            parts = {source: [f"{n.removesuffix('.parquet')}.part" for n in names] for source, names in shards.items()}
             argument = (str(tokenizer.folder), tokenizer.summary["identity"], eod)
             tasks = {
-                f"{name.removesuffix('.parquet')}.part": (dedup.folder / name, *argument) for name in _flat(shards)
+                part: (dedup.folder / name, *argument)
+                for source, names in shards.items()
+                for part, name in zip(parts[source], names, strict=True)
             }
             results = self.job.map_units("tokenize", work, tokenize_unit, tasks)
-            summary = {}
-            for source, names in shards.items():
-                parts = [f"{name.removesuffix('.parquet')}.part" for name in names]
-                summary[source] = self._merge(work, source, parts)
-                summary[source]["bytes"] = sum(results[part]["bytes"] for part in parts)
+            merges = {source: (parts[source], tokenizer.summary, eod) for source in shards}
+            summary = self.job.map_units("tokenize: join", work, join_unit, merges)
+            for source, about in summary.items():
+                about["bytes"] = sum(results[part]["bytes"] for part in parts[source])
             return Built(summary, [f"{source}.{ending}" for source in shards for ending in ("bin", "idx", "json")])
 
         key = self._key("tokenize", "dedup", [tokenizer.summary["identity"], eod])
-        self._retire_blend("tokenize", key)
-        inputs = [dedup.key, tokenizer.key]
-        return self.job.run_stage("tokenize", key, inputs, self.job.out / "tokens", build)
-
-    def _merge(self, work: Path, source: str, parts: Sequence[str]) -> dict[str, Any]:
-        """Join a source's parts into its token files; returns what `tokens/SOURCE.json` says."""
-        meta = self.done["tokenizer"].summary
-        dtype, documents, tokens = token_dtype(meta["vocab_size"]), 0, 0
-        with IndexedWriter(work / source, dtype) as writer:
-            for part in parts:
-                info = writer.add_indexed(work / part)
-                documents, tokens = documents + info.documents, tokens + info.tokens
-        about = {
-            "source": source,
-            "documents": documents,
-            "tokens": tokens,
-            "dtype": str(dtype),
-            "tokenizer_identity": meta["identity"],
-            "append_eod": self.recipe.tokenize.append_eod,
-            "bin_bytes": tokens * dtype.itemsize,
-            "sha256": writer.digest.hexdigest(),
-        }
-        if not tokens:
-            raise InputError(f"source {source}: its documents have no tokens; leave it out")
-        write_json(work / f"{source}.json", about)
-        return about
+        folder = self.job.out / "tokens"
+        self._retire_blend("tokenize", key, folder)
+        return self.job.run_stage("tokenize", key, [dedup.key, tokenizer.key], folder, build)
 
     def _blend(self) -> Blend:
         meta, tokens = self.done["tokenizer"].summary, self.done["tokenize"].summary
@@ -234,16 +217,13 @@ class Pipeline:
         write_blend(self.job.out / "blend.yaml", blend)
         return blend
 
-    def _retire_blend(self, stage: str, key: str) -> None:
+    def _retire_blend(self, stage: str, key: str, folder: Path) -> None:
         """Before a stage replaces what blend.yaml speaks of: it must never describe files that are not there."""
-        from data_prep.jobs import finished
-
-        folder = self.job.out / ("tokens" if stage == "tokenize" else stage)
         found = finished(stage, folder)
         if found is None or found.key != key:
             (self.job.out / "blend.yaml").unlink(missing_ok=True)
 
-    def write_reports(self) -> None:
+    def _write_reports(self) -> None:
         """`stats.json`, `recipe.yaml` (resolved) and `rejects.jsonl`, of the stages finished so far."""
         import yaml
 
@@ -263,11 +243,13 @@ class Pipeline:
                 source: {key: about[key] for key in ("documents", "tokens", "bytes")}
                 for source, about in done["tokenize"].summary.items()
             }
-        write_json(out / "stats.json", stats)
+        write_text_if_changed(out / "stats.json", json_text(stats))
         # Neither of the two left out changes any output: the same recipe gives the same bytes everywhere.
         shown = self.recipe.model_dump(mode="json", exclude={"out", "processes"})
-        write_text(out / "recipe.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
-        write_text(out / "rejects.jsonl", (done["read"].folder / "rejects.jsonl").read_text(encoding="utf-8"))
+        write_text_if_changed(out / "recipe.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+        write_text_if_changed(
+            out / "rejects.jsonl", (done["read"].folder / "rejects.jsonl").read_text(encoding="utf-8")
+        )
 
 
 def read_unit(work: Path, name: str, task: tuple[Source, list[InputFile], int]) -> Result:
@@ -340,6 +322,28 @@ def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool]) -> R
                 writer.add(np.array(ids + end, dtype=np.int64))
                 size += len(document.text.encode())
     return {"bytes": size}
+
+
+def join_unit(work: Path, name: str, task: tuple[Sequence[str], Mapping[str, Any], bool]) -> Result:
+    """Join a source's parts into its token files; returns what `tokens/NAME.json` says."""
+    parts, tokenizer, append_eod = task
+    dtype, documents, tokens = token_dtype(tokenizer["vocab_size"]), 0, 0
+    with IndexedWriter(work / name, dtype) as writer:
+        for part in parts:
+            info = writer.add_indexed(work / part)
+            documents, tokens = documents + info.documents, tokens + info.tokens
+    about = {
+        "source": name,
+        "documents": documents,
+        "tokens": tokens,
+        "dtype": str(dtype),
+        "tokenizer_identity": tokenizer["identity"],
+        "append_eod": append_eod,
+        "bin_bytes": tokens * dtype.itemsize,
+        "sha256": writer.digest.hexdigest(),
+    }
+    write_json(work / f"{name}.json", about)
+    return about
 
 
 def _encode(tokenizer: Tokenizer, batch: Sequence[Document]) -> list[list[int]]:

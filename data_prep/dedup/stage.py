@@ -57,12 +57,13 @@ def key_unit(work: Path, name: str, task: tuple[Path, Dedup, int]) -> Result:
     Documents without a word have no n-grams; they get no band keys and are never near anything.
     """
     path, rules, seed = task
-    bands, rows = fuzzy.bands_and_rows(rules)
-    sign = fuzzy.signer(rules, seed)
+    # datasketch takes half a second to import
+    bands, rows = fuzzy.bands_and_rows(rules) if rules.fuzzy else (1, 1)
+    sign = fuzzy.signer(rules, seed) if rules.fuzzy else None
     hashes, signatures, wordless = [], [], []
     for document in read_documents(path):
         hashes.append(exact.content_hash(document.text))
-        if rules.fuzzy:
+        if sign:
             grams = fuzzy.shingles(document.text, rules.shingle_words)
             wordless.append(not len(grams))
             signatures.append(fuzzy.band_keys(sign(grams)[None], bands, rows)[0])

@@ -1,0 +1,102 @@
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep.files import write_text
+from data_prep.jobs import DONE, Built, Job, Result, exclusive, finished
+from megatron_nlg.config.errors import InputError, MegatronNlgError
+
+
+def worker(folder: Path, name: str, argument: Any) -> Result:
+    with (folder / "log").open("a") as log:
+        log.write(f"{name}\n")
+    write_text(folder / f"{name}.txt", str(argument))
+    return {"double": argument * 2}
+
+
+def dying_worker(folder: Path, name: str, argument: Any) -> Result:
+    os._exit(9)
+
+
+def full_worker(folder: Path, name: str, argument: Any) -> Result:
+    raise MegatronNlgError("disk full")
+
+
+def stage(job: Job, key: str, units: dict[str, int], folder: Path) -> Any:
+    def build(work: Path) -> Built:
+        results = job.map_units("x", work, worker, units)
+        return Built({"results": results}, [f"{name}.txt" for name in units])
+
+    return job.run_stage("x", key, [], folder, build)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_finished_units_are_not_run_again(tmp_path: Path, processes: int) -> None:
+    with Job(tmp_path, processes) as job:
+        first = job.map_units("x", tmp_path, worker, {"a": 1, "b": 2})
+        assert first == {"a": {"double": 2}, "b": {"double": 4}}
+        (tmp_path / "b.unit.json").unlink()
+        again = job.map_units("x", tmp_path, worker, {"c": 3, "b": 2, "a": 1})
+    assert list(again) == ["c", "b", "a"]
+    assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "b", "c"]
+
+
+def test_a_killed_worker_is_a_readable_failure(tmp_path: Path) -> None:
+    with pytest.raises(MegatronNlgError, match="a worker process was killed"), Job(tmp_path, 2) as job:
+        job.map_units("x", tmp_path, dying_worker, {"a": 1, "b": 2})
+    with pytest.raises(MegatronNlgError, match="disk full"), Job(tmp_path, 2) as job:
+        job.map_units("x", tmp_path, full_worker, {"a": 1, "b": 2})
+    assert not list(tmp_path.glob("*.unit.json"))
+
+
+def test_a_stage_is_kept_by_key_and_whole_files(tmp_path: Path) -> None:
+    job, folder = Job(tmp_path, 1), tmp_path / "x"
+    assert not stage(job, "key1", {"a": 1}, folder).was_done
+    assert sorted(p.name for p in folder.iterdir()) == ["a.txt", DONE]
+    assert not (tmp_path / ".work").exists()
+    assert stage(job, "key1", {"a": 1}, folder).was_done
+    changed = stage(job, "key2", {"a": 2, "b": 3}, folder)
+    assert not changed.was_done
+    assert (folder / "a.txt").read_text() == "2"
+    (folder / "b.txt").write_text("33")  # longer than it was
+    assert finished("x", folder) is None
+    assert not stage(job, "key2", {"a": 2, "b": 3}, folder).was_done
+    assert (folder / "b.txt").read_text() == "3"
+    (folder / "b.txt").unlink()
+    assert not stage(job, "key2", {"a": 2, "b": 3}, folder).was_done
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="was not made by megatron-nlg prep; choose another --out"):
+        stage(Job(tmp_path, 1), "key", {"a": 1}, folder)
+    assert (folder / "thesis.txt").read_text() == "precious"
+
+
+def test_one_preparation_a_folder_and_no_litter(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".stats.json.123.tmp").write_text("half")
+    with exclusive(out):
+        assert not (out / ".stats.json.123.tmp").exists()
+        with pytest.raises(InputError, match="another preparation is writing here"), exclusive(out):
+            pass
+    with exclusive(out):
+        pass
+
+
+def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(InputError, match="Read-only file system; choose another folder with --out"),
+        exclusive(tmp_path),
+    ):
+        pass
