@@ -10,9 +10,13 @@ _LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{4,}")
 
 
+# ftfy looks at every line with dozens of rules, none of which concerns text of these characters alone.
+_NOTHING_TO_FIX = re.compile(r"[\t\n\x20-%'-~]*")
+
+
 def clean_text(text: str, rules: Clean) -> str:
     """The repaired text."""
-    if rules.ftfy:
+    if rules.ftfy and not _NOTHING_TO_FIX.fullmatch(text):
         import ftfy
 
         text = ftfy.fix_text(text)

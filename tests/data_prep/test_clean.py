@@ -1,3 +1,4 @@
+import ftfy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,11 @@ def test_repair_and_white_space() -> None:
     assert clean_text("schÃ¶n ", Clean(ftfy=False)) == "schÃ¶n"
     untouched = " a\r\n\n\n\n\nÃ¶ "
     assert clean_text(untouched, Clean(ftfy=False, whitespace=False)) == untouched
+
+
+@given(text=st.text(st.sampled_from([*list(map(chr, range(256))), "’", "ﬁ", "\u2028"])) | st.from_regex(r"[\t\n -~]*"))
+def test_short_cut_equals_ftfy(text: str) -> None:
+    assert clean_text(text, Clean(whitespace=False)) == ftfy.fix_text(text)
 
 
 @given(text=st.text())
