@@ -166,10 +166,11 @@ def _mark_resumes(ax: Any, resumes: Sequence[int], named: bool) -> None:
         if named and number < 6:  # more labels than that would cover each other
             ax.annotate(
                 f"resumed after {step}",
-                (step, 0.03),
+                (step, 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(4, 11 * (number % 3)),
+                xytext=(0, 2 + 11 * (number % 2)),  # neighbours at two heights
                 textcoords="offset points",
+                ha="center",
                 color=RESUME,
                 fontsize=8.5,
             )

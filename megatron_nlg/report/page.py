@@ -50,6 +50,7 @@ svg.diagram .box{fill:#f9fafb;stroke:#d1d5db}svg.diagram .arrow{fill:none;stroke
 table{border-collapse:collapse;width:100%;margin-top:10px;font-size:14px}
 th{text-align:left;color:var(--muted);font-weight:500;border-bottom:1px solid var(--line);padding:5px 14px 5px 0}
 td{border-bottom:1px solid #f1f2f4;padding:5px 14px 5px 0;vertical-align:top}
+td:first-child{white-space:nowrap}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .sample{border-left:3px solid var(--blue);padding:2px 0 2px 14px;margin:14px 0}
 .sample pre,details pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:14px/1.55 ui-monospace,Menlo,Consolas,
