@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from data_prep.files import write_text
-from data_prep.jobs import DONE, Built, Job, Result, exclusive, finished
+from data_prep.jobs import DONE, Built, Job, Result, exclusive, finished, progress
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 
 
@@ -100,3 +101,17 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exclusive(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("some stage", 3) as advance:
+        advance(2)
+    with progress("of unknown length", None) as advance:
+        advance(1)
+    assert ("some stage" in stream.getvalue()) == terminal
+    assert ("of unknown length" in stream.getvalue()) == terminal
