@@ -41,10 +41,16 @@ requeue=
 trap 'signalled=1; requeue=1; scancel --signal=TERM "$$SLURM_JOB_ID"' USR1
 trap 'signalled=1; scancel --signal=TERM "$$SLURM_JOB_ID"' TERM INT
 
-# One rank that fails ends them all. Ranks use their node's CPUs freely: SLURM would bind each to a single core.
+# One rank that fails ends them all. It waits 5 s before that, unless it was killed: most ranks then end by themselves,
+# with a code that says why.
 # LOCAL_RANK is torchrun's name for the number in the node, and DeepSpeed knows no other.
-srun --kill-on-bad-exit=1 --cpu-bind=none \\
-    bash -c 'LOCAL_RANK=$$SLURM_LOCALID exec "$$@"' rank \\
+rank='trap : TERM
+    LOCAL_RANK=$$SLURM_LOCALID "$$@"
+    code=$$?
+    [ "$$code" -eq 0 ] || [ "$$code" -gt 128 ] || sleep 5
+    exit "$$code"'
+# Ranks use their node's CPUs freely: SLURM would bind each to a single core.
+srun --kill-on-bad-exit=1 --cpu-bind=none bash -c "$$rank" rank \\
     $command &
 step=$$!
 # A trapped signal ends `wait` early, with a code that is not the step's: wait until no signal came in between.

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -73,6 +74,9 @@ class MiniSlurm:
             wait_until(lambda: not self.run("squeue", "--noheader"), 30, "the queue to empty")
         for group in (self._daemons[2:], self._daemons[1:2], self._daemons[:1]):  # munged last: the others need it
             _end(group)
+        for process in self._leftovers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def run(self, *command: str, timeout: float = 30) -> str:
@@ -92,6 +96,15 @@ class MiniSlurm:
         """Wait until a job has ended; its description."""
         wait_until(lambda: self.job(number)["JobState"] in ENDED, timeout, f"job {number} to end")
         return self.job(number)
+
+    def _leftovers(self) -> list[int]:
+        """Processes that still have this cluster's configuration in their environment: steps that would not end."""
+        mark, found = f"SLURM_CONF={self.env['SLURM_CONF']}".encode(), []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
+                    found.append(int(path.parent.name))
+        return found
 
     def _daemon(self, name: str, *arguments: str) -> None:
         program = which(name)

@@ -186,15 +186,18 @@ class TestOnSlurm:
         assert slurm.wait(number)["JobState"] == "COMPLETED"
         assert output(made, number) == ["0,1"] * 4
 
-    def test_the_exit_code_is_the_ranks(self, slurm: MiniSlurm, job: Callable[..., Job]) -> None:
-        number = slurm.submit(str(write_script(job("exit 2"))))
+    def test_the_exit_code_is_the_ranks_though_they_end_apart(self, slurm: MiniSlurm, job: Callable[..., Job]) -> None:
+        number = slurm.submit(str(write_script(job("sleep $((4 - SLURM_PROCID)); exit 2"))))
         ended = slurm.wait(number)
         assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
 
     def test_one_rank_that_fails_ends_the_job(self, slurm: MiniSlurm, job: Callable[..., Job]) -> None:
-        number = slurm.submit(str(write_script(job('[ "$SLURM_PROCID" = 3 ] && exit 1; sleep 600'))))
+        made = job('[ "$SLURM_PROCID" = 3 ] && kill -9 $$; sleep 600')
+        number = slurm.submit(str(write_script(made)))
         ended = slurm.wait(number, timeout=60)
         assert (ended["JobState"], ended["Restarts"]) == ("FAILED", "0")
+        assert ended["ExitCode"] in {"137:0", "143:0"}  # its own KILL, or the others' TERM
+        assert "srun: error: node2: task 3: Exited with exit code 137" in output(made, number)
 
     def test_before_the_time_limit_ranks_save_and_the_job_goes_on_later(
         self, slurm: MiniSlurm, job: Callable[..., Job]
@@ -218,7 +221,7 @@ class TestOnSlurm:
         wait_for_ranks(made, number)
         slurm.run("scancel", "--batch", "--signal=TERM", str(number))
         ended = slurm.wait(number)
-        assert (ended["JobState"], ended["Restarts"]) == ("FAILED", "0")
+        assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "3:0", "0")
         assert sum("saved" in line for line in output(made, number)) == 4
 
     @pytest.mark.slow
