@@ -41,7 +41,7 @@ check: venv
 	$(BIN)/lint-imports
 
 bench: venv
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python -m benchmarks.equality
 
 venv: $(STAMP)
 

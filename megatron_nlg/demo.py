@@ -115,7 +115,7 @@ def _train_and_kill(train: list[str], out: Path) -> int:
     steps = [row["step"] for row in _rows(out / "metrics.jsonl")]
     if process.returncode != 1 or not steps:
         raise MegatronNlgError(f"training ended with exit code {process.returncode} before a rank was killed")
-    return max(steps)
+    return int(max(steps))
 
 
 def _rank(supervisor: int) -> int:

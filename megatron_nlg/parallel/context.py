@@ -118,6 +118,12 @@ class ParallelContext:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tuple(map(bool, tensor.tolist()))
 
+    def gather(self, value: int) -> list[int]:
+        """A number of every rank, by rank."""
+        values: list[Any] = [None] * self.layout.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def destroy(self) -> None:
         """Leave all groups; a new context may be created afterwards."""
         import deepspeed.comm.comm

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.parallel.context import Rendezvous
 
     supervisor.quiet_libraries()
-    config = load_config(args.config, args.overrides)
+    config = with_absolute_blend(load_config(args.config, args.overrides))
     body, logs = partial(train, config, args.out), args.out / "logs"
     if Rendezvous.from_environment() is not None:
         make_run_folder(args.out)
@@ -56,6 +56,14 @@ def train(config: RunConfig, folder: Path, terminal: Terminal) -> int:
     status = trainer.train()
     trainer.close()
     return STOPPED if status == "signal" else 0
+
+
+def with_absolute_blend(config: RunConfig) -> RunConfig:
+    """The run folder's config.yaml must find the corpus from any current directory."""
+    if config.data.blend is None:
+        return config
+    data = config.data.model_copy(update={"blend": str(Path(config.data.blend).resolve())})
+    return config.model_copy(update={"data": data})
 
 
 def make_run_folder(folder: Path) -> None:

@@ -77,6 +77,7 @@ class Trainer:
             with caught_signals() as caught:
                 status = self._loop(caught)
                 self._save_now()
+            self._event("peak memory", mib=self.context.gather(self.context.device.peak_memory_bytes() >> 20))
         finally:
             self._tell(lambda c: c.on_end(self.run, self.progress.step, status))
         return status
@@ -266,6 +267,7 @@ def run_identity(config: RunConfig, datasets: Datasets) -> dict[str, Any]:
     data = {
         "seed": config.seed,
         "schedule.train_tokens": config.schedule.train_tokens,
+        "batch.global": config.batch.global_,
         "data.split": list(config.data.split),
         "tokenizer": datasets.blend.tokenizer.identity,
     }

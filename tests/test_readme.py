@@ -1,0 +1,76 @@
+"""The README holds: every command in it is run, in its order, from a copy of the repository's root."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MADE_BY_OTHER_TESTS = {
+    "make demo": '$(BIN)/megatron-nlg demo $(if $(CORPUS),--corpus "$(CORPUS)")',  # tests/megatron_nlg/test_demo.py
+    "make test": "$(BIN)/python -m pytest",  # this run
+}
+
+
+def commands() -> list[str]:
+    """Lines of all bash blocks."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", README, flags=re.DOTALL | re.MULTILINE)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands need of the repository, and texts of one's own: the standard library's."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    texts = folder / "my_texts"
+    texts.mkdir()
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:120]:
+        shutil.copy(path, texts / f"{path.stem}.txt")
+    return folder
+
+
+@pytest.mark.slow
+def test_every_command_runs(checkout: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run = [command for command in commands() if command not in MADE_BY_OTHER_TESTS]
+    assert {command.split()[1] for command in run} == {"prep", "check", "train", "generate", "report", "launch"}
+    for command in run:
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=checkout,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    first = checkout / "runs" / "first"
+    assert (first / "report.html").exists()
+    for name in re.findall(r"^\| `([a-z_.]+?)(?:/[^`]*)?` \|", README, flags=re.MULTILINE):
+        assert (first / name).exists(), f"the README lists {name}"
+
+
+def test_make_targets_are_what_other_tests_run() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command, recipe in MADE_BY_OTHER_TESTS.items():
+        assert command in commands()
+        target = command.split()[1]
+        assert re.search(rf"^{target}: venv\n\t{re.escape(recipe)}$", makefile, flags=re.MULTILINE)
+
+
+def test_links_and_paths_exist() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for path in re.findall(r"`((?:configs|training|megatron_nlg)/[\w./]+)`", README):
+        assert (ROOT / path).exists() or (ROOT / "megatron_nlg" / path).exists(), path
