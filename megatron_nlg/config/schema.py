@@ -151,7 +151,8 @@ class Data(Section):
     """What is trained on."""
 
     blend: str | None = None
-    """A prepared corpus's blend.yaml: its sources, their weights, its tokenizer. Required to train."""
+    """A prepared corpus's blend.yaml: its sources, weights and tokenizer. Seen from the current directory. Required to
+    train."""
     split: Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)] = (0.98, 0.02)
     """Shares of each source's documents for training and for validation."""
     index_cache: str | None = None
