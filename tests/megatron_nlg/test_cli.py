@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -118,12 +117,18 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
         assert f"    {name} " in done.stdout
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"]])
-def test_help_is_quick(argv: list[str]) -> None:
-    """Half a second on an idle machine; the best of five, as this one may be busy."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "megatron_nlg.cli", *argv], check=True, capture_output=True, timeout=60)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
+HEAVY = {"torch", "deepspeed", "megatron", "numpy", "pyarrow", "matplotlib", "wandb", "rich"}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command_loads_nothing_heavy(name: str) -> None:
+    """Half a second is the limit for an answer: what is loaded decides that, and does not vary with the machine's load."""
+    done = run_python(
+        "import sys; from megatron_nlg.cli import main\n"
+        f"try: main([{name!r}, '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        f"print('LOADED', {HEAVY!r} & set(sys.modules))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"usage: megatron-nlg {name}" in done.stdout
+    assert done.stdout.rstrip().endswith("LOADED set()")
