@@ -122,7 +122,7 @@ HEAVY = {"torch", "deepspeed", "megatron", "numpy", "pyarrow", "matplotlib", "wa
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_of_every_command_loads_nothing_heavy(name: str) -> None:
-    """Half a second is the limit for an answer: what is loaded decides that, and does not vary with the machine's load."""
+    """Half a second is the limit for an answer; what is loaded decides that, whatever the load of the machine."""
     done = run_python(
         "import sys; from megatron_nlg.cli import main\n"
         f"try: main([{name!r}, '--help'])\n"
