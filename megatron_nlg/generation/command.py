@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.config.schema import RunConfig
 
 if TYPE_CHECKING:
+    from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.generation.sampling import Sampling
     from megatron_nlg.parallel.supervisor import Terminal
 

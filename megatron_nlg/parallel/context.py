@@ -31,14 +31,27 @@ class Rendezvous:
 
     @classmethod
     def from_environment(cls) -> Rendezvous | None:
-        """torchrun's variables, else those of an srun step with MASTER_ADDR set, else None: a single process."""
-        for rank, world_size, local_rank in (
-            ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-            ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-        ):
-            if "MASTER_ADDR" in os.environ and rank in os.environ and world_size in os.environ:
-                return cls(int(os.environ[rank]), int(os.environ[world_size]), int(os.environ.get(local_rank, "0")))
+        """torchrun's variables, else those of an srun step with MASTER_ADDR set, else None: a single process.
+
+        Raises InputError for variables that are no numbers or contradict each other, and for a port that is none.
+        """
+        for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
+            if "MASTER_ADDR" in os.environ and all(name in os.environ for name in names[:2]):
+                rank, world_size, local_rank = (_number(name, os.environ.get(name, "0")) for name in names)
+                if rank >= world_size:
+                    raise InputError(
+                        f"{names[0]} {rank} in the environment: {names[1]} says that there are {world_size} ranks, "
+                        "counted from 0; start ranks with torchrun or srun, which set both"
+                    )
+                return cls(rank, world_size, local_rank)
         return None
+
+
+def _number(name: str, value: str) -> int:
+    """The value of an environment variable that is a count."""
+    if not value.isdecimal():
+        raise InputError(f"{name} {value!r} in the environment: a whole number is expected; mend or unset it")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class ParallelContext:
         import deepspeed
         from megatron.core import parallel_state
 
+        os.environ.setdefault("LOCAL_RANK", str(who.local_rank))  # DeepSpeed insists on it, also under plain srun
         deepspeed.init_distributed(dist_backend=device.backend, timeout=timeout, verbose=False)
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=layout.tensor,
@@ -189,10 +203,13 @@ def _join(who: Rendezvous, device: Device, timeout: timedelta) -> None:
     # Both backends where there is a GPU: flags and file names travel over the host.
     backend = "cpu:gloo,cuda:nccl" if device.backend == "nccl" else device.backend
     if who.world_size == 1 and "MASTER_ADDR" not in os.environ:
-        store = torch.distributed.distributed_c10d.HashStore()  # type: ignore[attr-defined]
+        store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
         return
-    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    port = _number("MASTER_PORT", os.environ.get("MASTER_PORT", ""))
+    if not 0 < port < 2**16:
+        raise InputError(f"MASTER_PORT {port} in the environment: set it to a free port from 1 to 65535")
+    where = f"{os.environ.get('MASTER_ADDR')}:{port}"
     try:
         dist.init_process_group(
             backend, init_method="env://", rank=who.rank, world_size=who.world_size, timeout=timeout

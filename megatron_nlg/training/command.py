@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.config.schema import RunConfig
 
 if TYPE_CHECKING:
+    from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.parallel.supervisor import Terminal
 
 
@@ -32,19 +32,24 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.parallel.context import Rendezvous
 
     supervisor.quiet_libraries()
-    config = with_absolute_blend(load_config(args.config, args.overrides))
-    body, logs = partial(train, config, args.out), args.out / "logs"
-    if Rendezvous.from_environment() is not None:
-        make_run_folder(args.out)
-        return supervisor.be_rank(body, logs)
+    logs, who = args.out / "logs", Rendezvous.from_environment()
+    if who is not None:
+        try:
+            config = with_absolute_blend(load_config(args.config, args.overrides, who.world_size))
+            make_run_folder(args.out)
+        except InputError:
+            supervisor.yield_to_main(who.rank)
+            raise
+        return supervisor.be_rank(partial(train, config, args.out), logs)
 
+    config = with_absolute_blend(load_config(args.config, args.overrides))
     ranks = supervisor.local_ranks(args.nproc)
     data_parallel_size(config, ranks)
-    make_run_folder(args.out)
-    _check_data(config, args.out)
     if args.master_port is not None:
         supervisor.check_port(args.master_port)
-    return supervisor.supervise(body, logs, ranks, args.master_port)
+    make_run_folder(args.out)
+    _check_data(config, args.out)
+    return supervisor.supervise(partial(train, config, args.out), logs, ranks, args.master_port)
 
 
 def train(config: RunConfig, folder: Path, terminal: Terminal) -> int:

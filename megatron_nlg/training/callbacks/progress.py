@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
+from megatron_nlg.training.throughput import Throughput
 
 
 class LogConsole(Console):
@@ -29,11 +30,12 @@ class ProgressLine(Callback):
         self._task: Any = None
 
     def on_start(self, run: Run) -> None:
-        """Say where training starts; on a terminal also open the bar."""
+        """Say where training starts and what throughput means; on a terminal also open the bar."""
         if not run.is_main:
             return
         begins = f"resumes after step {run.start_step}" if run.start_step else "starts"
         self._print(f"training {begins}: {run.total_steps} steps, {run.layout}, {run.device_name}")
+        self._print(Throughput(run.config, run.layout.world_size, run.device_name).header())
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
