@@ -113,7 +113,7 @@ def _job(args: argparse.Namespace, config: RunConfig, cluster: Cluster | None, r
     ranks = args.nodes * ranks_per_node
     data = ranks // (parallel.tensor * parallel.pipeline)
     layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave)
-    size = f"{total_parameters(config.model) / 1e6:,.0f} million parameters"
+    size = f"{total_parameters(config.model):,} parameters"
     return Job(
         config=args.config.resolve(),
         overrides=tuple(args.overrides),

@@ -7,6 +7,7 @@ Megatron-core's parallel_state. `ParallelContext.create` fills both, `destroy` e
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,8 @@ class Rendezvous:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_ranks: int = 1
+    """Ranks on this node."""
 
     @classmethod
     def from_environment(cls) -> Rendezvous | None:
@@ -35,7 +38,10 @@ class Rendezvous:
 
         Raises InputError for variables that are no numbers or contradict each other, and for a port that is none.
         """
-        for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
+        for *names, tasks in (
+            ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+            ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_TASKS_PER_NODE"),
+        ):
             if "MASTER_ADDR" in os.environ and all(name in os.environ for name in names[:2]):
                 rank, world_size, local_rank = (_number(name, os.environ.get(name, "0")) for name in names)
                 if rank >= world_size:
@@ -43,7 +49,9 @@ class Rendezvous:
                         f"{names[0]} {rank} in the environment: {names[1]} says that there are {world_size} ranks, "
                         "counted from 0; start ranks with torchrun or srun, which set both"
                     )
-                return cls(rank, world_size, local_rank)
+                # SLURM writes 4(x2),3 for four ranks on two nodes and three on another.
+                here = re.split(r"[(,]", os.environ.get(tasks, str(world_size)))[0]
+                return cls(rank, world_size, local_rank, _number(tasks, here))
         return None
 
 
@@ -94,7 +102,7 @@ class ParallelContext:
         data = data_parallel_size(config, who.world_size)
         parallel = config.parallel
         layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave)
-        device = select_device(who.local_rank)
+        device = select_device(who.local_rank, who.local_ranks)
         timeout = timedelta(seconds=config.distributed.timeout_seconds)
         _join(who, device, timeout)
 

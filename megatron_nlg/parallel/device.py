@@ -52,14 +52,18 @@ class Shim:
     apply: Callable[[], None]
 
 
-def select_device(local_rank: int = 0) -> Device:
-    """The local rank's GPU where torch sees one, else the CPU with all shims applied."""
+def select_device(local_rank: int = 0, local_ranks: int = 1) -> Device:
+    """The local rank's GPU where torch sees one, else the CPU with all shims applied, shared by `local_ranks` ranks."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
         return Device(device, "nccl", torch.cuda.get_device_name(device), batched_p2p=True)
     for shim in CPU_SHIMS:
         shim.apply()
+    # A rank that was forked after torch had started would take all cores, and ranks that spin for each other's threads
+    # are ten times slower. OMP_NUM_THREADS, which torch itself has read only if it was set before, stays in charge.
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, cores // local_ranks))
     return Device(torch.device("cpu"), "gloo", _processor_name(), batched_p2p=False)
 
 

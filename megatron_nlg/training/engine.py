@@ -142,7 +142,8 @@ class Engine:
     def set_update_count(self, updates: int) -> None:
         """Tell Adam how many updates it has made (its bias correction)."""
         for state in self.deepspeed.optimizer.optimizer.state.values():
-            state["step"].fill_(updates)
+            if "step" in state:
+                state["step"].fill_(updates)
         # apex counts in the parameter group
         for group in self.deepspeed.optimizer.optimizer.param_groups:
             if "step" in group:

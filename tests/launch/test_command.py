@@ -8,6 +8,7 @@ import pytest
 
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.planning.parameters import total_parameters
 from tests.launch.minislurm import MiniSlurm
 from tests.tiny import tiny
 
@@ -36,7 +37,8 @@ def test_it_writes_the_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["launch", *NODES, "seed=5", "--time", "30", "parallel.tensor=2"]) == 0
     script = (folder / "run" / "job.sbatch").read_text()
     assert f"{folder}/run/job.sbatch: submit it with sbatch" in capsys.readouterr().out
-    assert "# run.yaml: 0 million parameters, tensor 2 × pipeline 1 × data 2 on 2 nodes × 2 ranks" in script
+    size = f"{total_parameters(tiny().model):,} parameters"
+    assert f"# run.yaml: {size}, tensor 2 × pipeline 1 × data 2 on 2 nodes × 2 ranks" in script
     assert f"train {folder}/run.yaml --out {folder}/run seed=5 parallel.tensor=2 &" in script
     assert f"#SBATCH --chdir={folder}\n" in script
     assert "#SBATCH --time=30\n" in script
