@@ -6,6 +6,7 @@ are spawned, because CUDA does not survive a fork.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -15,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -28,8 +30,10 @@ from megatron_nlg.parallel.device import local_device_count, select_device
 
 STOPPED = 3
 """Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
-SHUTDOWN_SECONDS = 5
-"""After a rank has died, the others get this long to leave by themselves."""
+SHUTDOWN_SECONDS = 3
+"""After a rank has died, the others get this long to leave by themselves, then as long after SIGTERM."""
+COURTESY_SECONDS = 5
+"""Without a supervisor, rank 0 gets this long to say what all ranks have found, before another one says it."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -90,18 +94,17 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> in
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.multiprocessing.spawn import ProcessContext
 
     on_cpu = local_device_count() is None
-    if on_cpu:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
     for library in ("torch.distributed.elastic", "torch.multiprocessing"):  # failures are said below, once
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for path in logs.glob("rank_*.error"):
-        path.unlink()
     shutdown: dict[str, Any] = {"shutdown_timeout": SHUTDOWN_SECONDS}
     if "shutdown_timeout" not in {field.name for field in dataclasses.fields(LaunchConfig)}:
         shutdown = {}  # torch 2.11 reads the environment variable only
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
+    # After a rank's failure neither is asked: join's grace period decides, and elastic leaves it at 30 seconds.
+    ProcessContext.join.__defaults__ = (None, SHUTDOWN_SECONDS)
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -116,10 +119,11 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> in
         **shutdown,
     )
     _forward_signals()
-    try:
-        elastic_launch(launch, _supervised_rank)(body, str(logs))
-    except ChildFailedError as error:
-        return _explain(error, logs, ranks)
+    with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as reports:  # not in the run: its disk may be what is full
+        try:
+            elastic_launch(launch, _supervised_rank)(body, str(logs), reports)
+        except ChildFailedError as error:
+            return _explain(error, logs, Path(reports), ranks)
     return 0
 
 
@@ -138,14 +142,14 @@ def _forward_signals() -> None:
         signal.signal(number, forward)
 
 
-def _explain(error: Any, logs: Path, ranks: int) -> int:
+def _explain(error: Any, logs: Path, folder: Path, ranks: int) -> int:
     """Exit code of a job that did not end with 0; raises the ranks' own error, the cause before its consequences."""
     if {failure.exitcode for failure in error.failures.values()} == {STOPPED}:
         return STOPPED
     reports = {
         rank: json.loads(path.read_text(encoding="utf-8"))
         for rank in range(ranks)
-        if (path := logs / f"rank_{rank}.error").exists()
+        if (path := folder / f"{rank}.json").exists()
     }
     causes = [report for report in reports.values() if not report["consequence"]]
     if causes:
@@ -153,9 +157,10 @@ def _explain(error: Any, logs: Path, ranks: int) -> int:
         raise (InputError if report["code"] == InputError.exit_code else MegatronNlgError)(report["message"])
     silent = [rank for rank in range(ranks) if rank not in reports]
     if silent:
+        first = [rank for rank in error.failures if rank in silent]  # the supervisor has ended the others
         raise MegatronNlgError(
-            f"rank {', '.join(map(str, silent))} died without a word (killed from outside, or for want of memory) and "
-            f"the others have been ended; the same command goes on from what is saved; logs: {logs}"
+            f"rank {', '.join(map(str, first or silent))} died without a word (killed from outside, or for want of "
+            f"memory) and the others have been ended; the same command goes on from what is saved; logs: {logs}"
         )
     raise MegatronNlgError(f"{min(reports.values(), key=lambda r: float(r['time']))['message']}; logs: {logs}")
 
@@ -163,21 +168,21 @@ def _explain(error: Any, logs: Path, ranks: int) -> int:
 # ---- a rank ------------------------------------------------------------------------------------------------------
 
 
-def _supervised_rank(body: Body, logs: str) -> None:
+def _supervised_rank(body: Body, logs: str, reports: str) -> None:
     """A rank that the supervisor started."""
     for number in STOP_SIGNALS:  # until the body catches them itself, there is nothing to save
         signal.signal(number, lambda got, frame: os._exit(STOPPED))
     quiet_libraries()
-    code = be_rank(body, Path(logs), supervised=True)
+    code = be_rank(body, Path(logs), Path(reports))
     if code:
         sys.stderr.flush()
         os._exit(code)  # past multiprocessing, which would turn any code into 1
 
 
-def be_rank(body: Body, logs: Path, supervised: bool = False) -> int:
+def be_rank(body: Body, logs: Path, reports: Path | None = None) -> int:
     """Run the body as this process's rank, its output going to `logs/rank_N.log`; returns its exit code.
 
-    A failure is reported to the supervisor through `rank_N.error`, or, without one, in a line on the terminal.
+    A failure is reported to the supervisor through a file in `reports`, or, without one, in a line on the terminal.
     """
     rank = (Rendezvous.from_environment() or Rendezvous()).rank
     terminal = Terminal(sys.stdout, sys.stderr)
@@ -185,8 +190,14 @@ def be_rank(body: Body, logs: Path, supervised: bool = False) -> int:
         terminal = _redirect_output(logs / f"rank_{rank}.log")
         return body(terminal)
     except Exception as error:
-        traceback.print_exc()
-        return _report(error, rank, logs, None if supervised else terminal.err)
+        with contextlib.suppress(OSError):  # a full disk takes no traceback, and its report must still be made
+            traceback.print_exc()
+        failure = _failure(error, logs)
+        if reports is None:
+            _tell(failure, error, rank, terminal.err)
+        else:
+            (reports / f"{rank}.json").write_text(json.dumps(dataclasses.asdict(failure)), encoding="utf-8")
+        return failure.code
 
 
 def _redirect_output(path: Path) -> Terminal:
@@ -200,19 +211,41 @@ def _redirect_output(path: Path) -> Terminal:
     return terminal
 
 
-def _report(error: Exception, rank: int, logs: Path, terminal: IO[str] | None) -> int:
-    """Say why this rank failed: to the supervisor through a file, or on the terminal."""
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """Why a rank failed."""
+
+    time: float
+    code: int
+    consequence: bool
+    """Whether it only says that another rank has gone."""
+    message: str
+
+
+def _failure(error: Exception, logs: Path) -> _Failure:
     code = error.exit_code if isinstance(error, MegatronNlgError) else 1
-    consequence = _is_consequence(error)
     message = str(error) if isinstance(error, MegatronNlgError) else f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = f"{error.filename or logs.parent}: {os.strerror(error.errno)}; free some space and start again"
-    if terminal is None:
-        report = {"time": time.time(), "code": code, "consequence": consequence, "message": message}
-        (logs / f"rank_{rank}.error").write_text(json.dumps(report), encoding="utf-8")
-    elif rank == 0 or not consequence:
-        print(f"rank {rank}: {message}", file=terminal, flush=True)
-    return code
+    return _Failure(time.time(), code, _is_consequence(error), message)
+
+
+def _tell(failure: _Failure, error: Exception, rank: int, terminal: IO[str]) -> None:
+    """Say on the terminal why this rank failed, unless that is a mere consequence."""
+    if isinstance(error, MegatronNlgError):
+        yield_to_main(rank)
+    if rank == 0 or not failure.consequence:
+        print(f"rank {rank}: {failure.message}", file=terminal, flush=True)
+
+
+def yield_to_main(rank: int) -> None:
+    """Call on a rank that has no supervisor, before it says what other ranks have found too.
+
+    The launcher (srun, torchrun) ends all ranks when the first one fails: rank 0 speaks and leaves at once, the others
+    speak only if that has not ended them, so that there is one message and never none.
+    """
+    if rank:
+        time.sleep(COURTESY_SECONDS)
 
 
 def _is_consequence(error: Exception) -> bool:

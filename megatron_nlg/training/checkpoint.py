@@ -370,5 +370,6 @@ def _reason(error: BaseException) -> str:
         known = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only"}
         return known.get(error.errno, os.strerror(error.errno))
     text = str(error)
-    # torch's zip writer hides the errno of a failed write.
-    return "the disk is full or failing" if "PytorchStreamWriter" in text else text
+    # torch's zip writer hides the errno of a failed write, and finds itself at another place than it should be.
+    hidden = "PytorchStreamWriter" in text or "unexpected pos" in text
+    return "the disk is full or failing" if hidden else text
