@@ -31,9 +31,9 @@ TWO = {"docs": Source(200, 60, 0.7), "code": Source(100, 40, 0.3)}
 """Their tokens do not overlap: docs has 0…99, code 100…199."""
 
 
-def write_corpus(folder: Path, sources: Mapping[str, Source] = TWO, seed: int = 0) -> Path:
+def write_corpus(folder: Path, sources: Mapping[str, Source] = TWO, seed: int = 0, first_character: int = 1000) -> Path:
     """Documents of random lengths around `length`, each closed by eod; returns the blend.yaml."""
-    tokenizer = CharacterTokenizer("".join(chr(1000 + i) for i in range(VOCAB - 1)))
+    tokenizer = CharacterTokenizer("".join(chr(first_character + i) for i in range(VOCAB - 1)))
     tokenizer.save(folder / "tokenizer")
     (folder / "tokens").mkdir(parents=True)
     entries = []

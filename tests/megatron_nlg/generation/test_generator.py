@@ -1,0 +1,164 @@
+"""Continuations from one checkpoint: the same under every layout, and what ends and cuts them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from megatron_nlg.config.errors import InputError
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.generation.generator import Generator, tokenizer_of
+from megatron_nlg.generation.sampling import Sampling
+from megatron_nlg.model.forward import logits
+from tests.megatron_nlg.data.corpus import write_corpus
+from tests.megatron_nlg.training.test_trainer import go
+from tests.tiny import tiny
+from tests.world import World
+
+GREEDY = Sampling(temperature=0, max_tokens=40)  # past the sequence's 32
+DRAWN = Sampling(temperature=1.0, top_p=0.9, max_tokens=40, seed=5)
+PROMPT = [3, 1, 4, 1, 5]
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
+    """A run of a few steps, with checkpoints 6 and 8."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny(
+        f"data.blend={write_corpus(folder / 'corpus')}",
+        "data.split=[0.8, 0.2]",
+        "evaluation.batches=0",
+        "checkpoint.interval=3",
+        f"schedule.train_tokens={16 * 32 * 8}",
+        "optimizer.lr=1e-2",
+    )
+    assert world.run(2, go, config, folder / "run") == ["done"] * 2
+    return config, folder / "run"
+
+
+def layout(config: RunConfig, *overrides: str) -> RunConfig:
+    return tiny(f"data.blend={config.data.blend}", *overrides)
+
+
+def continuations(config: RunConfig, run: Path, prompts: list[list[int]], sampling: list[Sampling]) -> list[list[int]]:
+    generator = Generator(config, run, tokenizer_of(config))
+    return [list(generator.tokens(prompt, how)) for prompt, how in zip(prompts, sampling, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "overrides"),
+    [
+        (2, "parallel.tensor=2"),
+        (2, "parallel.pipeline=2"),
+        (4, "parallel.tensor=2 parallel.pipeline=2"),
+        (2, "parallel.pipeline=2 parallel.interleave=2"),
+    ],
+)
+def test_every_layout_continues_alike(
+    world: World, trained: tuple[RunConfig, Path], ranks: int, overrides: str
+) -> None:
+    config, run = trained
+    both = [PROMPT, PROMPT], [GREEDY, DRAWN]
+    [want] = world.run(1, continuations, layout(config), run, *both)
+    assert [len(tokens) for tokens in want] == [40, 40] and want[0] != want[1]
+    assert world.run(ranks, continuations, layout(config, *overrides.split()), run, *both) == [want] * ranks
+
+
+def test_a_seed_repeats_itself_and_another_does_not(world: World, trained: tuple[RunConfig, Path]) -> None:
+    config, run = trained
+    how = [DRAWN, DRAWN, Sampling(seed=6, max_tokens=40)]
+    [[first, again, other]] = world.run(1, continuations, layout(config), run, [PROMPT] * 3, how)
+    assert first == again != other
+
+
+def by_argmax(config: RunConfig, run: Path, prompt: list[int], count: int) -> tuple[list[int], list[int], float]:
+    """Greedy continuation by the generator and by hand, and the largest probability of a padded row."""
+    generator = Generator(config, run, tokenizer_of(config))
+    text, padded = list(prompt), 0.0
+    for _ in range(count):
+        out = logits(generator.chunks, generator.context, torch.tensor([text]))[0, -1]
+        padded = max(padded, float(torch.softmax(out, 0)[config.model.vocab_size :].max()))
+        text.append(int(out.argmax()))
+    return list(generator.tokens(prompt, Sampling(temperature=0, max_tokens=count))), text[len(prompt) :], padded
+
+
+def test_greedy_is_the_argmax_and_padding_is_impossible(world: World, trained: tuple[RunConfig, Path]) -> None:
+    config, run = trained
+    [(got, want, padded)] = world.run(1, by_argmax, layout(config), run, PROMPT, 10)
+    assert got == want and len(got) == 10
+    assert config.model.padded_vocab_size > config.model.vocab_size and padded == 0
+
+
+def ends(config: RunConfig, run: Path) -> dict[str, list[int]]:
+    """Continuations at the edges."""
+    generator = Generator(config, run, tokenizer_of(config))
+    eod = generator.tokenizer.eod
+    long = [i % 97 for i in range(100)]
+    results = {
+        "whole": list(generator.tokens(PROMPT, DRAWN)),
+        "long": list(generator.tokens(long, GREEDY)),
+        "window": list(generator.tokens(long[-config.model.sequence_length :], GREEDY)),
+        "one": list(generator.tokens(PROMPT, Sampling(max_tokens=1))),
+        "after eod": generator.tokenizer.encode(generator.text("", GREEDY)),
+        "eod": list(generator.tokens([eod], GREEDY)),
+    }
+    generator.tokenizer.eod = results["whole"][20]
+    results["stopped"] = list(generator.tokens(PROMPT, DRAWN))
+    return results
+
+
+def test_ends(world: World, trained: tuple[RunConfig, Path]) -> None:
+    config, run = trained
+    [got] = world.run(1, ends, layout(config), run)
+    assert len(got["one"]) == 1
+    assert got["long"] == got["window"]  # what does not fit is cut at its start
+    assert got["after eod"] == got["eod"]  # an empty prompt starts a document
+    stop = got["whole"].index(got["whole"][20])
+    assert got["stopped"] == got["whole"][:stop]  # the end-of-document token ends it and is not shown
+
+
+def message(config: RunConfig, run: Path) -> str:
+    try:
+        Generator(config, run, tokenizer_of(config))
+    except InputError as error:
+        return str(error)
+    return "generated"
+
+
+def damaged(config: RunConfig, run: Path) -> tuple[int, list[str]]:
+    generator = Generator(config, run, tokenizer_of(config))
+    return generator.progress.step, generator.damaged
+
+
+def test_a_damaged_checkpoint_falls_back_and_says_so(
+    world: World, trained: tuple[RunConfig, Path], tmp_path: Path
+) -> None:
+    config, run = trained
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    newest, older = copy / "checkpoints" / "step_00000008", copy / "checkpoints" / "step_00000006"
+    next(newest.glob("*.distcp")).write_bytes(b"")
+    for step, problems in world.run(2, damaged, layout(config, "parallel.tensor=2"), copy):
+        assert step == 6 and len(problems) == 1 and "step_00000008" in problems[0]
+    next(older.glob("*.distcp")).unlink()
+    for said in world.run(2, message, layout(config, "parallel.tensor=2"), copy):
+        assert said.startswith("no checkpoint is whole: ")
+
+
+def test_no_checkpoint(world: World, trained: tuple[RunConfig, Path], tmp_path: Path) -> None:
+    [said] = world.run(1, message, layout(trained[0]), tmp_path)
+    assert said == f"{tmp_path}/checkpoints: holds no checkpoint; train first, or name the run's folder"
+
+
+def test_a_checkpoint_of_another_model_or_tokenizer(
+    world: World, trained: tuple[RunConfig, Path], tmp_path: Path
+) -> None:
+    config, run = trained
+    [said] = world.run(1, message, layout(config, "model.num_layers=2"), run)
+    assert "model.num_layers is 2 and was 4" in said
+    other = write_corpus(tmp_path / "other", first_character=2000)
+    [said] = world.run(1, message, tiny(f"data.blend={other}"), run)
+    assert "tokenizer is 'sha256:" in said
