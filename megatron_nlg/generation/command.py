@@ -71,7 +71,8 @@ def _sampling(args: argparse.Namespace) -> Sampling:
     for name, value, good, what in (
         ("--max-tokens", args.max_tokens, args.max_tokens >= 1, "1 or more"),
         ("--top-p", args.top_p, 0 < args.top_p <= 1, "above 0 and at most 1"),
-        ("--temperature", args.temperature, args.temperature >= 0, "0 or more"),
+        ("--temperature", args.temperature, 0 <= args.temperature < float("inf"), "0 or more"),
+        ("--seed", args.seed, 0 <= args.seed < 2**63, "from 0 to 2^63 - 1"),
     ):
         if not good:
             raise InputError(f"{name} {value}: must be {what}")
@@ -85,6 +86,9 @@ def generate(
     from megatron_nlg.generation.generator import Generator, tokenizer_of
 
     generator = Generator(config, folder, tokenizer_of(config))
+    if generator.context.is_main:
+        for problem in generator.damaged:
+            print(f"damaged checkpoint {problem}; an older one is used", file=terminal.err, flush=True)
     for prompt in prompts:
         text = generator.text(prompt, sampling)
         if not generator.context.is_main:

@@ -20,7 +20,7 @@ from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.rng import seed_step
-from megatron_nlg.training.checkpoint import Checkpoints, check_identity
+from megatron_nlg.training.checkpoint import Checkpoints, model_identity
 
 
 class Generator:
@@ -34,10 +34,9 @@ class Generator:
         for chunk in self.chunks:
             chunk.eval()
         checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
-        self.progress = checkpoints.load_weights(self.chunks)
+        identity = {**model_identity(config), "tokenizer": tokenizer.identity}
+        self.progress, self.damaged = checkpoints.load_weights(self.chunks, identity)
         checkpoints.close()
-        saved = {"tokenizer": self.progress.identity.get("tokenizer")}
-        check_identity(saved, {"tokenizer": tokenizer.identity}, run_folder)
 
     def tokens(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
         """Continue a prompt token by token, up to the end-of-document token (not included) or max_tokens.

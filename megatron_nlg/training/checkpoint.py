@@ -40,7 +40,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from data_prep.files import sync
 from megatron_nlg.config.errors import InputError, MegatronNlgError
-from megatron_nlg.config.schema import Checkpoint
+from megatron_nlg.config.schema import Checkpoint, RunConfig
 from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.callbacks.metrics import replace_text
@@ -223,17 +223,21 @@ class Checkpoints:
             self._read(engine, folder, progress)
         return progress, damaged
 
-    def load_weights(self, chunks: Sequence[nn.Module]) -> Progress:
-        """Fill the weights of chunks that no optimizer holds; raises InputError when there is no checkpoint."""
-        folder, progress, _ = self._newest_whole()
+    def load_weights(self, chunks: Sequence[nn.Module], identity: dict[str, Any]) -> tuple[Progress, list[str]]:
+        """Fill the weights of chunks that no optimizer holds, and say what was wrong with newer checkpoints.
+
+        Raises InputError when there is no checkpoint, or when it differs from `identity` in a setting named there.
+        """
+        folder, progress, damaged = self._newest_whole()
         if folder is None:
             raise InputError(f"{self.folder}: holds no checkpoint; train first, or name the run's folder")
+        check_identity({key: progress.identity.get(key) for key in identity}, identity, folder)
         items = list(named_parameters(chunks))
         state = self._empty(items, (WEIGHT,))
         read_state(state, checkpoint_id=folder, process_group=self._group)
         for item in items:
             item.parameter.data.copy_(state.pop(f"{WEIGHT}.{item.name}").to_local())
-        return progress
+        return progress, damaged
 
     def _newest_whole(self) -> tuple[Path | None, Progress, list[str]]:
         """Folder and progress of the newest whole checkpoint, or None; and what was wrong with newer ones."""
@@ -328,6 +332,11 @@ def problems_of(folder: Path, part: int = 0, parts: int = 1) -> list[str]:
         elif _sha256(path) != digest:
             problems.append(f"{name} is not what was written (checksum)")
     return problems
+
+
+def model_identity(config: RunConfig) -> dict[str, Any]:
+    """Settings with another value of which it would be another model."""
+    return {f"model.{key}": value for key, value in config.model.model_dump(exclude={"dropout"}).items()}
 
 
 def check_identity(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

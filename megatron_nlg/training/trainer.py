@@ -28,7 +28,7 @@ from megatron_nlg.training.callbacks.profiler import Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
 from megatron_nlg.training.callbacks.wandb import WandB
-from megatron_nlg.training.checkpoint import Checkpoints, Progress
+from megatron_nlg.training.checkpoint import Checkpoints, Progress, model_identity
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
 from megatron_nlg.training.throughput import Throughput
@@ -263,7 +263,6 @@ def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list
 
 def run_identity(config: RunConfig, datasets: Datasets) -> dict[str, Any]:
     """Settings that a run keeps for life: with another value it would be another model, or read other samples."""
-    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"dropout"}).items()}
     data = {
         "seed": config.seed,
         "schedule.train_tokens": config.schedule.train_tokens,
@@ -272,4 +271,4 @@ def run_identity(config: RunConfig, datasets: Datasets) -> dict[str, Any]:
         "tokenizer": datasets.blend.tokenizer.identity,
     }
     sources = {f"source {s.name}": [s.weight, s.documents, s.token_count] for s in datasets.blend.sources}
-    return model | data | sources
+    return model_identity(config) | data | sources

@@ -13,7 +13,7 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.generation.generator import Generator, tokenizer_of
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.model.forward import logits
-from tests.megatron_nlg.data.corpus import write_corpus
+from tests.megatron_nlg.data.corpus import Source, write_corpus
 from tests.megatron_nlg.training.test_trainer import go
 from tests.tiny import tiny
 from tests.world import World
@@ -21,6 +21,8 @@ from tests.world import World
 GREEDY = Sampling(temperature=0, max_tokens=40)  # past the sequence's 32
 DRAWN = Sampling(temperature=1.0, top_p=0.9, max_tokens=40, seed=5)
 PROMPT = [3, 1, 4, 1, 5]
+LONG = {"docs": Source(40, 500, 1.0)}
+"""Documents so long that the end of one is not the most probable token."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     """A run of a few steps, with checkpoints 6 and 8."""
     folder = tmp_path_factory.mktemp("trained")
     config = tiny(
-        f"data.blend={write_corpus(folder / 'corpus')}",
+        f"data.blend={write_corpus(folder / 'corpus', LONG)}",
         "data.split=[0.8, 0.2]",
         "evaluation.batches=0",
         "checkpoint.interval=3",
