@@ -63,7 +63,7 @@ class Bench:
             f"schedule.warmup_tokens={tokens // 4}",
             "checkpoint.interval=5",
             "evaluation={interval: 0, batches: 0}",
-            "parallel={tensor: 1, pipeline: 1}",
+            "parallel={tensor: 1, pipeline: 1, sequence: false}",
         ]
 
     def command(self, folder: Path, ranks: int, settings: str) -> list[str]:
@@ -74,7 +74,9 @@ class Bench:
     def train(self, name: str, ranks: int, settings: str) -> list[dict[str, Any]]:
         """Train to the end; rows of metrics.jsonl."""
         folder = self.work / name.replace(" ", "_").replace("×", "x")
-        subprocess.run(self.command(folder, ranks, settings), check=True, stderr=subprocess.DEVNULL)
+        done = subprocess.run(self.command(folder, ranks, settings), check=False, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{name}: exit code {done.returncode}: {done.stderr[-1000:]}")
         return rows(folder)
 
     def kill_after(self, folder: Path, ranks: int, settings: str, step: int) -> None:
