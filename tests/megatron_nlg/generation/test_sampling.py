@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megatron_nlg.generation.sampling import Sampling, next_token
 
-LOGITS = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
+LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
 
 
 def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> list[int]:
@@ -20,7 +20,7 @@ def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> list[int]:
 @given(LOGITS, st.integers(0, 2**32))
 def test_temperature_0_is_the_argmax(values: list[float], seed: int) -> None:
     token = next_token(torch.tensor(values), Sampling(temperature=0, top_p=0.5), torch.Generator().manual_seed(seed))
-    assert values[token] == max(values) or math.isclose(values[token], max(values), rel_tol=1e-6)
+    assert values[token] == max(values)
 
 
 def smallest_set(logits: torch.Tensor, top_p: float, temperature: float) -> set[int]:
