@@ -61,6 +61,7 @@ class Bench:
             "batch.ramp=null",
             f"schedule.train_tokens={tokens}",
             f"schedule.warmup_tokens={tokens // 4}",
+            "optimizer.lr=1e-3",
             "checkpoint.interval=5",
             "evaluation={interval: 0, batches: 0}",
             "parallel={tensor: 1, pipeline: 1, sequence: false}",

@@ -1,14 +1,19 @@
 """A long-lived world of gloo workers for multi-rank tests.
 
 Importing torch, DeepSpeed and Megatron-core takes seconds, so one process imports them once and forks the workers,
-which live as long as the test session. A test sends them a function by reference; each call gets a process group of its
-own size, and results come back by rank.
+which live as long as the test session. A test sends them a function by reference; each worker forks once more to run
+it, so that a test finds nothing of the one before it (the libraries keep threads and counters that no call removes).
+Each call gets a process group of its own size, and results come back by rank.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing as mp
 import os
+import pickle
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -19,6 +24,7 @@ from typing import Any
 
 SIZE = 8
 TIMEOUT = 120
+PR_SET_PDEATHSIG = 1
 
 
 class WorkerError(AssertionError):
@@ -29,12 +35,16 @@ class World:
     """`world.run(ranks, function, *args)` calls function(*args) on that many ranks and returns their results."""
 
     def __init__(self, size: int = SIZE):
+        self.size = size
+        self.calls = 0
+        self.folder = tempfile.TemporaryDirectory(prefix="world-")
+        self._start()
+
+    def _start(self) -> None:
         context = mp.get_context("fork")
         self.pipes: list[Connection] = []
         self.processes = []
-        self.calls = 0
-        self.folder = tempfile.TemporaryDirectory(prefix="world-")
-        for rank in range(size):
+        for rank in range(self.size):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(rank, there), daemon=True)
             process.start()
@@ -51,12 +61,10 @@ class World:
         failures: list[tuple[int, str]] = []
         for rank, pipe in enumerate(self.pipes[:ranks]):
             if not pipe.poll(timeout):
-                self.close()
+                self._end()
+                self._start()
                 raise WorkerError(f"rank {rank} of {function.__qualname__} did not answer within {timeout} s")
-            try:
-                ok, value = pipe.recv()
-            except EOFError:
-                raise WorkerError(f"rank {rank} of {function.__qualname__} died") from None
+            ok, value = pickle.loads(pipe.recv_bytes())
             if ok:
                 results[rank] = value
             else:
@@ -67,55 +75,57 @@ class World:
             raise WorkerError(f"rank {rank}:\n{text}")
         return results
 
-    def close(self) -> None:
-        """End the workers."""
+    def _end(self) -> None:
         for process in self.processes:
             process.kill()
+            process.join()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._end()
         self.folder.cleanup()
 
 
 def _serve(rank: int, pipe: Connection) -> None:
+    """A worker: forks a process a call, and waits for it."""
+    worker = os.getpid()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        child = os.fork()
+        if child == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with its worker
+            try:
+                if os.getppid() == worker:
+                    _run(rank, pipe, *job)
+            finally:
+                os._exit(0)  # never back into the worker's loop
+        _, status = os.waitpid(child, 0)
+        if status:
+            pipe.send_bytes(pickle.dumps((False, f"the process died with status {status}")))
+
+
+def _run(rank: int, pipe: Connection, ranks: int, store: str, function: Callable[..., Any], args: Any) -> None:
+    """Run a call in a process group of its own and send the answer."""
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    while True:
-        try:
-            ranks, store, function, args = pipe.recv()
-        except EOFError:
-            return
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost"}
-        try:
-            dist.init_process_group(
-                "gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
-            )
-            answer = (True, function(*args))
-        except BaseException:
-            answer = (False, traceback.format_exc())
-        try:
-            _leave()
-        except BaseException:
-            answer = (False, traceback.format_exc()) if answer[0] else answer
-        try:
-            pipe.send(answer)
-        except Exception:
-            pipe.send((False, traceback.format_exc()))
-
-
-def _leave() -> None:
-    import gc
-
-    import deepspeed.comm.comm
-    import torch.distributed as dist
-    from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
-    from deepspeed.runtime.zero.partition_parameters import Init
-    from megatron.core import parallel_state
-
-    # ZeRO-3 compares numbers of modules and parameters between ranks, and workers have built different models before.
-    DeepSpeedZeRoOffload._register_deepspeed_module.__defaults__[0][0] = 0
-    Init.param_id = 0
-    gc.collect()
-    parallel_state.destroy_model_parallel()
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    deepspeed.comm.comm.cdb = None
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost"}
+    try:
+        dist.init_process_group(
+            "gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
+        )
+        answer = (True, function(*args))
+    except BaseException:
+        answer = (False, traceback.format_exc())
+    # Plain pickle: multiprocessing's own would send tensors as handles of memory that goes with this process.
+    try:
+        data = pickle.dumps(answer)
+    except Exception:
+        data = pickle.dumps((False, traceback.format_exc()))
+    pipe.send_bytes(data)
+    with contextlib.suppress(Exception):  # a rank that has gone would break its peers' last transfers
+        dist.barrier()
