@@ -30,7 +30,7 @@ from megatron_nlg.parallel.device import local_device_count, select_device
 
 STOPPED = 3
 """Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
-SHUTDOWN_SECONDS = 3
+SHUTDOWN_SECONDS = 2
 """After a rank has died, the others get this long to leave by themselves, then as long after SIGTERM."""
 COURTESY_SECONDS = 5
 """Without a supervisor, rank 0 gets this long to say what all ranks have found, before another one says it."""
