@@ -22,6 +22,7 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.datasets import Datasets, build_datasets
 from megatron_nlg.data.loader import Batch, Loader
 from megatron_nlg.parallel.context import ParallelContext
+from megatron_nlg.parallel.supervisor import STOP_SIGNALS
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
 from megatron_nlg.training.callbacks.metrics import MetricsFile, replace_text
 from megatron_nlg.training.callbacks.profiler import Profiler
@@ -32,8 +33,6 @@ from megatron_nlg.training.checkpoint import Checkpoints, Progress, model_identi
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
 from megatron_nlg.training.throughput import Throughput
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Trainer:
