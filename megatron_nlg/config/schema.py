@@ -29,7 +29,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(Section):
-    """A GPT decoder: pre-LayerNorm, GeLU, biases everywhere, causal attention."""
+    """A causal decoder with norms before its blocks.
+
+    The defaults are GPT's: LayerNorm, GeLU, biases, learned positions. Llama's shape is normalization rmsnorm,
+    activation swiglu, bias false, position_embedding rotary, tie_embeddings false and, where large, num_query_groups.
+    """
 
     num_layers: Positive
     """Transformer layers."""
@@ -37,6 +41,9 @@ class Model(Section):
     """Width of the residual stream."""
     num_attention_heads: Positive
     """Attention heads; must divide hidden_size, and be divisible by parallel.tensor."""
+    num_query_groups: Positive | None = None
+    """Heads of keys and values, each shared by a group of query heads (grouped-query attention; 1 is multi-query); as
+    many as query heads when not given."""
     sequence_length: Positive
     """Tokens in a training sample."""
     vocab_size: Positive
@@ -45,16 +52,42 @@ class Model(Section):
     """The embedding's rows are rounded up to a multiple of this, for every tensor-parallel size alike."""
     ffn_hidden_size: Positive | None = None
     """Width of the MLP's hidden layer; 4 × hidden_size when not given."""
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"
+    """Of the MLP: GeLU, its tanh approximation (GPT-2's), or gated by SiLU or GeLU (Shazeer 2020), which adds a third
+    matrix of the same size."""
+    normalization: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Norm before attention, before the MLP and at the end; RMSNorm has no bias and subtracts no mean."""
+    bias: bool = True
+    """Whether linear layers have biases."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropout on embeddings, attention weights and residual branches."""
     init_std: Annotated[float, Field(gt=0)] | None = None
     """Standard deviation of initial weights; sqrt(1 / (3 × hidden_size)) when not given (MT-NLG, section 3.2)."""
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    """Epsilon of LayerNorm."""
-    position_embedding: Literal["learned"] = "learned"
-    """How positions enter: one learned vector each."""
+    """Epsilon of the norms."""
+    position_embedding: Literal["learned", "rotary"] = "learned"
+    """How positions enter: one learned vector each, or rotations of queries and keys (RoPE, Su et al. 2021)."""
+    rotary_base: Annotated[float, Field(gt=1)] = 10000.0
+    """Base of the rotary wavelengths."""
+    rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of each head that is rotated."""
     tie_embeddings: bool = True
     """Whether the output projection is the input embedding."""
+
+    @property
+    def query_groups(self) -> int:
+        """Heads of keys and values."""
+        return self.num_query_groups or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of an attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP's hidden layer is multiplied by a gate."""
+        return self.activation in ("swiglu", "geglu")
 
     @property
     def ffn_size(self) -> int:
@@ -73,7 +106,10 @@ class Model(Section):
 
 
 class Parallel(Section):
-    """How the model is cut over ranks. The data-parallel size is what is left: ranks / (tensor × pipeline)."""
+    """How the model is cut over ranks.
+
+    The data-parallel size is what is left: ranks / (tensor × pipeline × context).
+    """
 
     tensor: Positive = 1
     """Ranks that share every matrix (inside a node on a cluster)."""
@@ -81,10 +117,15 @@ class Parallel(Section):
     """Stages that the layers are cut into."""
     interleave: Positive = 1
     """Model chunks a stage holds (virtual pipeline); 1 is plain 1F1B."""
+    context: Positive = 1
+    """Ranks that share each sequence (context parallelism, for long ones): each holds every layer for two pieces of it,
+    one from the front and one from the back, and gathers the keys and values of the others."""
     sequence: bool = False
     """Sequence parallelism: activations between matrices are cut along the sequence over the tensor ranks."""
     zero_stage: Literal[1, 2, 3] = 1
-    """What is cut over data-parallel ranks: 1 optimizer state, 2 also gradients, 3 also weights."""
+    """What is cut over data- and context-parallel ranks: 1 optimizer state, 2 also gradients, 3 also weights."""
+    offload_optimizer: bool = False
+    """Keep the optimizer state in host memory and update there; without a pipeline."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass: none, those of the attention core, or whole layers."""
 
@@ -111,6 +152,19 @@ class Batch(Section):
     """Sequences in an optimizer step, over all ranks."""
     ramp: Ramp | None = None
     """Growth of the global batch at the start of training; none when not given."""
+
+
+class LossScale(Section):
+    """Dynamic loss scale of fp16: doubled after `window` good steps, halved when gradients overflow."""
+
+    initial: Annotated[float, Field(ge=1, le=2**32)] = 65536.0
+    """First scale; rounded to a power of two."""
+    window: Positive = 1000
+    """Steps without overflow before the scale is doubled."""
+    hysteresis: Positive = 2
+    """Overflows before the scale is halved."""
+    minimum: Annotated[float, Field(ge=1)] = 1.0
+    """The scale never falls below this."""
 
 
 class Optimizer(Section):
@@ -214,8 +268,10 @@ class RunConfig(Section):
     """How it is cut over ranks."""
     batch: Batch
     """Sequences in a step."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Number format of weights and activations; with bf16, master weights and gradient sums stay fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Number format of weights and activations; master weights and gradient sums stay fp32."""
+    loss_scale: LossScale = LossScale()
+    """Dynamic loss scale; fp16 only."""
     optimizer: Optimizer
     """AdamW."""
     schedule: Schedule

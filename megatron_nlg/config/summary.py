@@ -31,7 +31,8 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
     Raises ConfigError when the config does not fit `ranks` ranks.
     """
     data = data_parallel_size(config, ranks)
-    layout = Layout(config.parallel.pipeline, data, config.parallel.tensor, config.parallel.interleave)
+    parallel = config.parallel
+    layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave, parallel.context)
     batches = BatchSchedule(config, data)
     return {
         "config": config.model_dump(mode="json", by_alias=True),
@@ -50,8 +51,10 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
             "tensor": layout.tensor,
             "pipeline": layout.pipeline,
             "interleave": layout.interleave,
+            "context": layout.context,
             "data": layout.data,
             "tensor_groups": layout.tensor_groups(),
+            "context_groups": layout.context_groups(),
             "data_groups": layout.data_groups(),
             "pipeline_groups": layout.pipeline_groups(),
         },
@@ -74,7 +77,7 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
 
 def _stage(config: RunConfig, layout: Layout, micro_batches: int, pipe: int) -> dict[str, Any]:
     """One pipeline stage: its ranks, its layers (a list for each chunk), its size, and the memory of each rank."""
-    width = layout.data * layout.tensor
+    width = layout.copies * layout.tensor
     memory = rank_memory(config, layout.data, micro_batches, pipe)
     return {
         "stage": pipe,
@@ -119,11 +122,12 @@ def _model_lines(config: RunConfig, report: dict[str, Any]) -> Iterator[str]:
 def _layout_lines(report: dict[str, Any]) -> Iterator[str]:
     layout = report["layout"]
     chunks = f" × {layout['interleave']} chunks" if layout["interleave"] > 1 else ""
+    context = f" × context {layout['context']}" if layout["context"] > 1 else ""
     yield (
-        f"Layout: tensor {layout['tensor']} × pipeline {layout['pipeline']}{chunks} × data {layout['data']} "
+        f"Layout: tensor {layout['tensor']} × pipeline {layout['pipeline']}{chunks}{context} × data {layout['data']} "
         f"= {_many(layout['ranks'], 'rank')}"
     )
-    for axis in ("tensor", "data", "pipeline"):
+    for axis in ("tensor", *(["context"] if context else []), "data", "pipeline"):
         groups = layout[f"{axis}_groups"]
         if len(groups[0]) == 1:
             yield f"  {axis + ' groups':<16} none: every rank is on its own"

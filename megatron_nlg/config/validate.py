@@ -9,7 +9,7 @@ from typing import Any
 
 from megatron_nlg.config.base import apply_overrides, build, read_yaml
 from megatron_nlg.config.errors import ConfigError, Problem
-from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.config.schema import LossScale, RunConfig
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> RunConfig:
@@ -67,19 +67,25 @@ def data_parallel_size(config: RunConfig, ranks: int) -> int:
     problems = list(rank_problems(config, ranks))
     if problems:
         raise ConfigError(problems, f"layout on {ranks} ranks")
-    return ranks // (config.parallel.tensor * config.parallel.pipeline)
+    return ranks // replica_ranks(config)
+
+
+def replica_ranks(config: RunConfig) -> int:
+    """Ranks that work on one micro-batch together."""
+    return config.parallel.tensor * config.parallel.pipeline * config.parallel.context
 
 
 def rank_problems(config: RunConfig, ranks: int | None) -> Iterator[Problem]:
     """Why the config can't run on `ranks` ranks; nothing when their number is not known."""
     if ranks is None:
         return
-    replica = config.parallel.tensor * config.parallel.pipeline
+    replica = replica_ranks(config)
+    context = f" × context {config.parallel.context}" if config.parallel.context > 1 else ""
     if ranks < replica or ranks % replica:
         yield Problem(
             "parallel",
-            f"tensor {config.parallel.tensor} × pipeline {config.parallel.pipeline} needs a multiple of {replica} "
-            f"ranks, and there are {ranks}",
+            f"tensor {config.parallel.tensor} × pipeline {config.parallel.pipeline}{context} needs a multiple of "
+            f"{replica} ranks, and there are {ranks}",
             f"start {replica * max(1, ranks // replica)} ranks, or change parallel.tensor or parallel.pipeline",
         )
     else:
@@ -96,8 +102,21 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
             f"{model.num_attention_heads} heads do not divide hidden_size {model.hidden_size}",
             f"nearest that do: {_nearest_divisors(model.hidden_size, model.num_attention_heads)}",
         )
+    elif model.position_embedding == "rotary" and int(model.head_size * model.rotary_fraction) < 2:
+        yield Problem(
+            "model.rotary_fraction",
+            f"{model.rotary_fraction:g} of heads of {model.head_size} leaves nothing to rotate",
+            "raise it, or use fewer heads",
+        )
+    if model.num_attention_heads % model.query_groups:
+        yield Problem(
+            "model.num_query_groups",
+            f"{model.query_groups} groups do not divide num_attention_heads {model.num_attention_heads}",
+            f"nearest that do: {_nearest_divisors(model.num_attention_heads, model.query_groups)}",
+        )
     for key, value in (
         ("model.num_attention_heads", model.num_attention_heads),
+        *([("model.num_query_groups", model.query_groups)] if model.num_query_groups else []),
         ("model.ffn_hidden_size", model.ffn_size),
         ("model.vocab_multiple", model.padded_vocab_size),
     ):
@@ -115,12 +134,7 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
         yield Problem("parallel.interleave", f"{parallel.interleave} chunks without a pipeline", "set it to 1")
     if parallel.sequence and tensor == 1:
         yield Problem("parallel.sequence", "sequence parallelism needs parallel.tensor > 1", "set it to false")
-    if parallel.sequence and model.sequence_length % tensor:
-        yield Problem(
-            "model.sequence_length",
-            f"{model.sequence_length} is not divisible by parallel.tensor {tensor}, as parallel.sequence needs",
-            "change one of the two",
-        )
+    yield from _sequence_problems(config)
     if parallel.zero_stage > 1 and parallel.pipeline > 1:
         yield Problem(
             "parallel.zero_stage",
@@ -128,7 +142,35 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
             f"{parallel.pipeline}) still adds to",
             "set zero_stage to 1, or pipeline to 1",
         )
+    if parallel.offload_optimizer and parallel.pipeline > 1:
+        yield Problem(
+            "parallel.offload_optimizer",
+            f"gradients that the pipeline (parallel.pipeline {parallel.pipeline}) still adds to would leave the device",
+            "set offload_optimizer to false, or pipeline to 1",
+        )
+    if config.loss_scale != LossScale() and config.precision != "fp16":
+        yield Problem(
+            "loss_scale", f"is for fp16, and precision is {config.precision}", "remove it, or change precision"
+        )
     yield from _schedule_problems(config)
+
+
+def _sequence_problems(config: RunConfig) -> Iterator[Problem]:
+    """Sequences that the ranks which share them can't cut."""
+    length, parallel = config.model.sequence_length, config.parallel
+    if length % (2 * parallel.context) and parallel.context > 1:
+        yield Problem(
+            "model.sequence_length",
+            f"{length} is not divisible by 2 × parallel.context {parallel.context}: each rank holds two pieces",
+            "change one of the two",
+        )
+    elif parallel.sequence and length // parallel.context % parallel.tensor:
+        what = f"{length}" if parallel.context == 1 else f"{length} / parallel.context {parallel.context}"
+        yield Problem(
+            "model.sequence_length",
+            f"{what} is not divisible by parallel.tensor {parallel.tensor}, as parallel.sequence needs",
+            "change one of the two",
+        )
 
 
 def _schedule_problems(config: RunConfig) -> Iterator[Problem]:

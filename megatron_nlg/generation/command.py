@@ -26,6 +26,8 @@ ONE_RANK = (
     "parallel.interleave=1",
     "parallel.sequence=false",
     "parallel.zero_stage=1",
+    "parallel.context=1",
+    "parallel.offload_optimizer=false",
 )
 
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate; prints each prompt with its continuation."""
-    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.config.validate import load_config, replica_ranks
     from megatron_nlg.parallel import supervisor
 
     sampling = _sampling(args)
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.generation.generator import tokenizer_of
 
     tokenizer_of(config)
-    ranks = supervisor.local_ranks(config.parallel.tensor * config.parallel.pipeline)
+    ranks = supervisor.local_ranks(replica_ranks(config))
     with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as logs:
         body = partial(generate, config, args.run, args.prompt, sampling, args.save)
         return supervisor.supervise(body, Path(logs), ranks)

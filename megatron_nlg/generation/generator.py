@@ -30,7 +30,7 @@ class Generator:
         self.config, self.tokenizer = config, tokenizer
         self.context = ParallelContext.create(config)
         seed_step(config.seed, 0, self.context.at, self.context.device)
-        self.chunks = build_chunks(config, self.context, choose(self.context.device))
+        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel))
         for chunk in self.chunks:
             chunk.eval()
         checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)

@@ -10,14 +10,24 @@ import torch.distributed as dist
 from megatron.core.pipeline_parallel.schedules import get_forward_backward_func
 from torch import Tensor, nn
 
-from megatron_nlg.model.attention import causal_positions
+from megatron_nlg.model.attention import own_positions
 from megatron_nlg.model.gpt import GPT
 from megatron_nlg.parallel.context import ParallelContext
 
 MicroBatch = dict[str, Tensor]
-"""tokens, labels, loss_mask, each [micro-batch, sequence]."""
+"""tokens, labels, loss_mask and, where they are not 0, 1, 2, …, positions: each [micro-batch, sequence]."""
 RunChunk = Callable[..., Tensor]
 """(chunk, tokens, positions, attention mask, **options) -> the chunk's output."""
+
+
+def own_part(batch: MicroBatch, context: ParallelContext) -> MicroBatch:
+    """What this rank of the context group takes of a micro-batch, with the positions of its tokens."""
+    whole = batch["tokens"]
+    own = own_positions(whole.shape[1], context.at.context, context.layout.context, whole.device)
+    part = {"positions": own.expand(whole.shape[0], -1)}
+    if context.layout.context == 1:
+        return part | batch
+    return part | {key: value[:, own] for key, value in batch.items()}
 
 
 def run_schedule(
@@ -34,6 +44,7 @@ def run_schedule(
     """
     feeds: Any = [iter(micro_batches) for _ in chunks]
     batch, sequence = micro_batches[0]["tokens"].shape
+    sequence *= chunks[0].config.context_parallel_size  # type: ignore[union-attr,operator,assignment]
     single = len(chunks) == 1
     kept: list[Tensor] = get_forward_backward_func()(
         forward_step_func=forward,
@@ -54,13 +65,14 @@ def logits(
 ) -> Tensor:
     """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary], fp32, on every rank of a replica.
 
-    The tokens must be the same on all ranks of a replica. Interleaved chunks need as many micro-batches as stages, so
+    The tokens must be the same on all ranks of a replica; under context parallelism their number must be a multiple of
+    twice the ranks that share a sequence. Interleaved chunks need as many micro-batches as stages, so
     the pass is then made on copies, and the first is returned.
     """
 
     def forward(batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
-        batch = next(batches)["tokens"]
-        out = (run_chunk or _call)(chunk, batch, causal_positions(batch), None)
+        batch = next(batches)
+        out = (run_chunk or _call)(chunk, batch["tokens"], batch["positions"], None)
 
         def keep(logits: Tensor, non_loss_data: bool = True) -> Tensor:
             masked: Tensor = chunk.mask_padding(logits)  # type: ignore[operator]
@@ -69,11 +81,20 @@ def logits(
         return out, keep
 
     copies = context.layout.pipeline if context.layout.interleave > 1 else 1
-    out = run_schedule(chunks, [{"tokens": tokens}] * copies, forward, forward_only=True, keep_outputs=True)
+    own = own_part({"tokens": tokens}, context)
+    out = run_schedule(chunks, [own] * copies, forward, forward_only=True, keep_outputs=True)
     rows = chunks[0].vocab_size // context.layout.tensor
-    part = out[0].float() if out else torch.zeros((*tokens.shape, rows), device=context.device.torch)
-    if context.layout.pipeline > 1:
-        dist.all_reduce(part, group=context.pipeline_group)  # other stages contribute 0
+    part = torch.zeros((*tokens.shape, rows), device=context.device.torch)
+    if out:
+        part[:, own_positions(tokens.shape[1], context.at.context, context.layout.context, part.device)] = out[
+            0
+        ].float()
+    for group, size in (
+        (context.pipeline_group, context.layout.pipeline),
+        (context.context_group, context.layout.context),
+    ):
+        if size > 1:
+            dist.all_reduce(part, group=group)  # the others contribute 0
     if context.layout.tensor == 1:
         return part
     parts = [torch.empty_like(part) for _ in range(context.layout.tensor)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
@@ -12,11 +14,13 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.model.attention import Rotary
 from megatron_nlg.model.initialization import initialize
 from megatron_nlg.model.kernels import Kernels
 from megatron_nlg.parallel.context import ParallelContext
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "swiglu": F.silu, "geglu": F.gelu}
 
 
 class GPT(GPTModel):  # type: ignore[misc]
@@ -67,7 +71,12 @@ def transformer_config(config: RunConfig, context: ParallelContext) -> Transform
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
+        num_query_groups=model.query_groups,
         ffn_hidden_size=model.ffn_size,
+        activation_func=ACTIVATIONS[model.activation],
+        gated_linear_unit=model.gated,
+        add_bias_linear=model.bias,
+        normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.norm_eps,
         hidden_dropout=model.dropout,
         attention_dropout=model.dropout,
@@ -79,9 +88,11 @@ def transformer_config(config: RunConfig, context: ParallelContext) -> Transform
         pipeline_model_parallel_size=parallel.pipeline,
         virtual_pipeline_model_parallel_size=parallel.interleave if parallel.interleave > 1 else None,
         sequence_parallel=parallel.sequence,
+        context_parallel_size=parallel.context,
         params_dtype=dtype,
         pipeline_dtype=dtype,
         bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
         # Losses are divided by the step's own count of tokens, in engine.py.
         calculate_per_token_loss=True,
         batch_p2p_comm=context.device.batched_p2p,
@@ -102,16 +113,18 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
     """This rank's chunks of the model, first to last, with initial weights, on the device."""
     core = transformer_config(config, context)
     layout, at = context.layout, context.at
+    norm = kernels.rms_norm if config.model.normalization == "rmsnorm" else kernels.layer_norm
     layer = get_gpt_layer_local_spec()
-    layer.submodules.input_layernorm = kernels.layer_norm
-    layer.submodules.pre_mlp_layernorm = kernels.layer_norm
+    layer.submodules.input_layernorm = norm
+    layer.submodules.pre_mlp_layernorm = norm
     layer.submodules.self_attention.submodules.core_attention = kernels.core_attention
+    learned = config.model.position_embedding == "learned"
     chunks = []
     for number in range(layout.interleave):
         virtual = number if layout.interleave > 1 else None
         # A block spec and not a bare layer spec: with the latter the final norm is one that refuses sequence parallel.
         count = get_num_layers_to_build(core, vp_stage=virtual)
-        block = TransformerBlockSubmodules(layer_specs=[layer] * count, layer_norm=kernels.layer_norm)
+        block = TransformerBlockSubmodules(layer_specs=[layer] * count, layer_norm=norm)
         chunk = GPT(
             core,
             block,
@@ -121,9 +134,17 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
             pre_process=at.pipe == 0 and number == 0,
             post_process=context.is_last_stage and number == layout.interleave - 1,
             share_embeddings_and_output_weights=config.model.tie_embeddings,
-            position_embedding_type="learned_absolute",
+            position_embedding_type="learned_absolute" if learned else "rope",
             vp_stage=virtual,
         )
+        if not learned:
+            chunk.rotary_pos_emb = Rotary(
+                core,
+                config.model.rotary_base,
+                config.model.rotary_fraction,
+                context.context_group,
+                context.device.torch,
+            )
         chunks.append(chunk.to(context.device.torch, DTYPES[config.precision]))
     initialize(chunks, config.model, config.seed, at.tensor, layout.tensor)
     return chunks

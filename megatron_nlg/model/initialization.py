@@ -27,7 +27,8 @@ def initialize(chunks: Iterable[nn.Module], model: Model, seed: int, tensor_rank
         if item.parameter.dim() < 2:
             item.parameter.fill_(0.0 if item.name.endswith("bias") else 1.0)
         else:
-            item.parameter.copy_(_matrix(item, model, seed, tensor_rank, tensor_size))
+            matrix = _matrix(item, model, seed, tensor_rank, tensor_size)
+            item.parameter.copy_(matrix.view(item.parameter.shape))
 
 
 def standard_deviation(name: str, model: Model) -> float:

@@ -10,8 +10,9 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_nlg.config.schema import Parallel
 from megatron_nlg.model.attention import ScaledDotProductAttention
-from megatron_nlg.model.normalization import LayerNorm
+from megatron_nlg.model.normalization import LayerNorm, RMSNorm
 from megatron_nlg.parallel.device import Device
 
 
@@ -20,6 +21,7 @@ class Kernels:
     """The chosen classes, each with where it comes from."""
 
     layer_norm: Any
+    rms_norm: Any
     core_attention: Any
     fused_adam: Any | None
     """apex's fused Adam, or None for torch's own fused AdamW."""
@@ -27,7 +29,7 @@ class Kernels:
     """Operation -> source, printed once at start."""
 
 
-def choose(device: Device) -> Kernels:
+def choose(device: Device, parallel: Parallel) -> Kernels:
     """Pick kernels for a device."""
     active = {"attention": "torch SDPA", "layer norm": "torch", "optimizer": "torch fused AdamW"}
     layer_norm: Any = LayerNorm
@@ -36,12 +38,14 @@ def choose(device: Device) -> Kernels:
     if device.torch.type == "cuda":
         if _importable("apex.normalization") and _importable("apex.optimizers"):
             layer_norm = _load("megatron.core.fusions.fused_layer_norm", "FusedLayerNorm")
-            fused_adam = _load("apex.optimizers", "FusedAdam")
-            active |= {"layer norm": "apex", "optimizer": "apex FusedAdam"}
-        if _importable("transformer_engine.pytorch"):
+            active["layer norm"] = "apex"
+            if not parallel.offload_optimizer:  # its kernels update on the GPU only
+                fused_adam = _load("apex.optimizers", "FusedAdam")
+                active["optimizer"] = "apex FusedAdam"
+        if _importable("transformer_engine.pytorch") and parallel.context == 1:
             core_attention = _load("megatron.core.extensions.transformer_engine", "TEDotProductAttention")
             active["attention"] = "Transformer Engine"
-    return Kernels(layer_norm, core_attention, fused_adam, active)
+    return Kernels(layer_norm, RMSNorm, core_attention, fused_adam, active)
 
 
 def _importable(module: str) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 LAYERS = "decoder.layers."
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
+GATED = ("mlp.linear_fc1.weight", "mlp.linear_fc1.bias")
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ class NamedParameter:
     """Global name."""
     parameter: nn.Parameter
     """This rank's part."""
+    shape: torch.Size
+    """Logical shape of this rank's part: a row-major view of the parameter. The two matrices of a gated MLP, which
+    Megatron-core keeps below each other on every rank, are [2, rows, columns]."""
     cut: int | None
-    """Dimension that is cut over tensor-parallel ranks, or None when all of them hold it whole."""
+    """Dimension of `shape` that is cut over tensor-parallel ranks, or None when all of them hold it whole."""
 
     def whole_shape(self, tensor_parallel: int) -> torch.Size:
-        """Shape over all tensor-parallel ranks (under ZeRO-3 the local tensor is empty; its own record is used)."""
-        shape = list(getattr(self.parameter, "ds_shape", self.parameter.shape))
+        """Logical shape over all tensor-parallel ranks."""
+        shape = list(self.shape)
         if self.cut is not None:
             shape[self.cut] *= tensor_parallel
         return torch.Size(shape)
@@ -41,10 +45,14 @@ def named_parameters(chunks: Iterable[nn.Module]) -> Iterator[NamedParameter]:
     """All parameters of this rank's chunks under their global names, in a fixed order."""
     for chunk in chunks:
         for name, parameter in chunk.named_parameters():
-            cut: int | None = vars(parameter).get("partition_dim", -1)
-            if not vars(parameter).get("tensor_model_parallel"):
+            facts = vars(parameter)
+            shape = list(facts.get("ds_shape", parameter.shape))  # under ZeRO-3 the local tensor is empty
+            cut: int | None = facts.get("partition_dim", -1)
+            if name.endswith(GATED) and chunk.config.gated_linear_unit:  # type: ignore[union-attr]
+                shape, cut = [2, shape[0] // 2, *shape[1:]], 1
+            if not facts.get("tensor_model_parallel"):
                 cut = None
-            yield NamedParameter(global_name(chunk, name), parameter, cut)
+            yield NamedParameter(global_name(chunk, name), parameter, torch.Size(shape), cut)
 
 
 def global_name(chunk: nn.Module, name: str) -> str:

@@ -72,7 +72,9 @@ class ParallelContext:
     tensor_group: Any
     """Ranks that share every matrix."""
     data_group: Any
-    """Ranks with the same weights and other samples."""
+    """Ranks with the same weights: they see other samples or, under context parallelism, other parts of them."""
+    context_group: Any
+    """Ranks that share each sequence."""
     pipeline_group: Any
     """Ranks with the stages of this replica."""
     model_group: Any
@@ -101,7 +103,7 @@ class ParallelContext:
         who = rendezvous or Rendezvous.from_environment() or Rendezvous()
         data = data_parallel_size(config, who.world_size)
         parallel = config.parallel
-        layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave)
+        layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave, parallel.context)
         device = select_device(who.local_rank, who.local_ranks)
         timeout = timedelta(seconds=config.distributed.timeout_seconds)
         _join(who, device, timeout)
@@ -115,6 +117,7 @@ class ParallelContext:
             tensor_model_parallel_size=layout.tensor,
             pipeline_model_parallel_size=layout.pipeline,
             virtual_pipeline_model_parallel_size=layout.interleave if layout.interleave > 1 else None,
+            context_parallel_size=layout.context,
             distributed_timeout_minutes=timeout.total_seconds() / 60,
         )
         ends = (0, layout.pipeline - 1)
@@ -124,7 +127,8 @@ class ParallelContext:
             rank=who.rank,
             device=device,
             tensor_group=parallel_state.get_tensor_model_parallel_group(),
-            data_group=parallel_state.get_data_parallel_group(),
+            data_group=parallel_state.get_data_parallel_group(with_context_parallel=True),
+            context_group=parallel_state.get_context_parallel_group(),
             pipeline_group=parallel_state.get_pipeline_model_parallel_group(),
             model_group=parallel_state.get_model_parallel_group(),
             embedding_group=parallel_state.get_embedding_group() if in_embedding_group else None,
@@ -180,16 +184,17 @@ class DeepSpeedMpu:
         return self._context.at.tensor
 
     def get_data_parallel_group(self) -> Any:
-        """Same weights, other samples."""
+        """Same weights, other samples or other parts of them."""
         return self._context.data_group
 
     def get_data_parallel_world_size(self) -> int:
-        """Replicas."""
-        return self._context.layout.data
+        """Ranks with the same weights."""
+        return self._context.layout.copies
 
     def get_data_parallel_rank(self) -> int:
-        """Which replica this is."""
-        return self._context.at.data
+        """Rank among those with the same weights."""
+        at = self._context.at
+        return at.data * self._context.layout.context + at.context
 
     def get_tensor_model_parallel_rank(self) -> int:
         """Rank among those that share matrices."""

@@ -66,8 +66,8 @@ class CpuRngTracker:
 
 def seed_step(seed: int, step: int, at: Coordinates, device: Device) -> None:
     """Set both streams for a step on this rank; call before the model is built (step 0) and before every step."""
-    common = derive_seed(seed, step, at.pipe, at.data)
-    cut = derive_seed(seed, step, at.pipe, at.data, "tensor", at.tensor)
+    common = derive_seed(seed, step, at.pipe, at.data, at.context)
+    cut = derive_seed(seed, step, at.pipe, at.data, at.context, "tensor", at.tensor)
     random: Any = importlib.import_module(MCORE_RANDOM)
     torch.manual_seed(common)
     if device.torch.type == "cuda":

@@ -14,14 +14,14 @@ from typing import Literal
 from megatron_nlg.config.schema import Model, Parallel, RunConfig
 from megatron_nlg.planning.parameters import rank_parameters
 
-ELEMENT_BYTES = {"fp32": 4, "bf16": 2}
+ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a weight or an activation."""
-GRADIENT_BYTES = {"fp32": 4, "bf16": 2 + 4}
-"""Bytes of a gradient: with bf16, what the backward pass makes and the fp32 sum over micro-batches."""
+GRADIENT_BYTES = {"fp32": 4, "bf16": 2 + 4, "fp16": 2 + 4}
+"""Bytes of a gradient: with 16 bits, what the backward pass makes and the fp32 sum over micro-batches."""
 OPTIMIZER_BYTES = 4 + 4 + 4
 """fp32 master weight and Adam's two moments; DeepSpeed keeps the master weight under fp32 too."""
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class RankMemory:
 def rank_memory(config: RunConfig, data_parallel: int, micro_batches: int, pipe: int) -> RankMemory:
     """Bytes on a rank of stage `pipe`, with `data_parallel` replicas that take `micro_batches` each a step."""
     parameters = rank_parameters(config, pipe)
-    stage = config.parallel.zero_stage
+    stage, copies = config.parallel.zero_stage, data_parallel * config.parallel.context
+    on_device = 0 if config.parallel.offload_optimizer else parameters
     return RankMemory(
-        weights=_share(parameters * ELEMENT_BYTES[config.precision], data_parallel if stage >= 3 else 1),
-        gradients=_share(parameters * GRADIENT_BYTES[config.precision], data_parallel if stage >= 2 else 1),
-        optimizer=_share(parameters * OPTIMIZER_BYTES, data_parallel),
+        weights=_share(parameters * ELEMENT_BYTES[config.precision], copies if stage >= 3 else 1),
+        gradients=_share(parameters * GRADIENT_BYTES[config.precision], copies if stage >= 2 else 1),
+        optimizer=_share(on_device * OPTIMIZER_BYTES, copies),
         activations=activation_bytes(config, micro_batches, pipe),
     )
 
@@ -61,7 +62,7 @@ def activation_bytes(config: RunConfig, micro_batches: int, pipe: int) -> int:
     total = chunks * layers_a_chunk * kept_a_layer
     if parallel.recompute == "full":  # the layer at hand is whole again while its gradients are made
         total += layer_activation_bytes(model, parallel, micro, config.precision, recompute="none")
-    tokens = micro * model.sequence_length
+    tokens = micro * model.sequence_length // parallel.context
     cut = parallel.tensor if parallel.sequence else 1
     if pipe == 0 and model.dropout:  # the mask of the embedding's dropout, for every micro-batch in flight
         total += -(-chunks // parallel.interleave) * tokens * model.hidden_size // cut
@@ -69,7 +70,7 @@ def activation_bytes(config: RunConfig, micro_batches: int, pipe: int) -> int:
         # One micro-batch at a time: inputs of the final norm and of the output layer, logits, and their fp32 softmax.
         total += 2 * tokens * model.hidden_size * element // cut
         logits = tokens * model.padded_vocab_size // parallel.tensor
-        total += logits * (element + (4 if config.precision == "bf16" else 0))
+        total += logits * (element + (0 if config.precision == "fp32" else 4))
     return total
 
 
@@ -101,7 +102,7 @@ def layer_activation_bytes(
     """
     recompute = recompute or parallel.recompute
     element = ELEMENT_BYTES[precision]
-    tokens = micro_batch * model.sequence_length
+    tokens = micro_batch * model.sequence_length // parallel.context
     tensor, hidden = parallel.tensor, model.hidden_size
     sequence = tensor if parallel.sequence else 1
     if recompute == "full":
@@ -109,8 +110,11 @@ def layer_activation_bytes(
     masks = 2 if model.dropout else 0
     # Inputs of two norms, of the QKV matrix and of the MLP; two dropout masks of a byte.
     along_sequence = tokens * hidden * (4 * element + masks) // sequence
-    # Query, key, value, the projection's input; the MLP's hidden layer before and after GeLU.
-    along_tensor = tokens * (4 * hidden + 2 * model.ffn_size) * element // tensor
+    # Query and the projection's input; keys and values of the whole sequence; the MLP's hidden layer before and after
+    # its activation (gated: both matrices' outputs, the activated gate, and their product).
+    keys = 2 * model.query_groups * model.head_size * parallel.context
+    mlp = (4 if model.gated else 2) * model.ffn_size
+    along_tensor = tokens * (2 * hidden + keys + mlp) * element // tensor
     attention = 0
     if materialized_attention and recompute == "none":
         scores = model.num_attention_heads * tokens * model.sequence_length // tensor

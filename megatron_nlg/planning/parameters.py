@@ -1,7 +1,7 @@
 """Exact parameter counts: of the model, of a pipeline stage, and of one rank.
 
-Those of Megatron-core's GPTModel as `model/gpt.py` builds it: biases everywhere, learned positions, a final LayerNorm.
-The closed form 12Lh²(1 + 13/(12h) + (V + s)/(12Lh)) of Narayanan et al. 2021 (equation 2) leaves the last one out.
+Those of Megatron-core's GPTModel as `model/gpt.py` builds it, with a final norm. For GPT's shape the closed form
+12Lh²(1 + 13/(12h) + (V + s)/(12Lh)) of Narayanan et al. 2021 (equation 2) leaves the last one out.
 """
 
 from __future__ import annotations
@@ -32,14 +32,21 @@ class Component:
 
 
 def layer_components(model: Model) -> dict[str, Component]:
-    """Parts of one transformer layer: 12h² + 13h parameters in all when the MLP is 4h wide."""
-    hidden, ffn = model.hidden_size, model.ffn_size
+    """Parts of one transformer layer: 12h² + 13h parameters in all in GPT's shape with an MLP of 4h."""
+    hidden, ffn, bias = model.hidden_size, model.ffn_size, int(model.bias)
+    heads = hidden + 2 * model.query_groups * model.head_size  # queries, keys, values
+    up = 2 * ffn if model.gated else ffn
     return {
         # Query, key and value with biases are cut by columns; the projection by rows, its bias stays whole.
-        "attention": Component(cut=3 * hidden * hidden + 3 * hidden + hidden * hidden, whole=hidden),
-        "mlp": Component(cut=hidden * ffn + ffn + ffn * hidden, whole=hidden),
-        "layer_norms": Component(whole=4 * hidden),
+        "attention": Component(cut=(hidden + bias) * heads + hidden * hidden, whole=bias * hidden),
+        "mlp": Component(cut=(hidden + bias) * up + ffn * hidden, whole=bias * hidden),
+        "norms": norm(model) * 2,
     }
+
+
+def norm(model: Model) -> Component:
+    """Scale and, for LayerNorm, shift."""
+    return Component(whole=model.hidden_size * (1 if model.normalization == "rmsnorm" else 2))
 
 
 def word_embedding(model: Model) -> Component:
@@ -47,13 +54,20 @@ def word_embedding(model: Model) -> Component:
     return Component(cut=model.padded_vocab_size * model.hidden_size)
 
 
+def position_embedding(model: Model) -> dict[str, Component]:
+    """A vector a position, where they are learned."""
+    if model.position_embedding == "rotary":
+        return {}
+    return {"position_embedding": Component(whole=model.sequence_length * model.hidden_size)}
+
+
 def model_components(model: Model) -> dict[str, Component]:
     """All parts of the model, in the order in which tokens pass through; their totals sum to the parameter count."""
     parts = {
         "word_embedding": word_embedding(model),
-        "position_embedding": Component(whole=model.sequence_length * model.hidden_size),
+        **position_embedding(model),
         **{name: part * model.num_layers for name, part in layer_components(model).items()},
-        "final_layer_norm": Component(whole=2 * model.hidden_size),
+        "final_norm": norm(model),
     }
     if not model.tie_embeddings:
         parts["output_layer"] = word_embedding(model)
@@ -71,10 +85,10 @@ def stage_components(config: RunConfig, pipe: int) -> dict[str, Component]:
     whole = model_components(model)
     parts: dict[str, Component] = {}
     if pipe == 0:
-        parts |= {name: whole[name] for name in ("word_embedding", "position_embedding")}
+        parts |= {"word_embedding": whole["word_embedding"], **position_embedding(model)}
     parts |= {name: part * (model.num_layers // stages) for name, part in layer_components(model).items()}
     if pipe == stages - 1:
-        parts["final_layer_norm"] = whole["final_layer_norm"]
+        parts["final_norm"] = whole["final_norm"]
         if not model.tie_embeddings or stages > 1:
             parts["output_layer"] = word_embedding(model)
     return parts

@@ -65,6 +65,8 @@ class Progress:
     """Sequences read: the whole state of the data."""
     skipped_steps: int = 0
     """Steps that changed nothing because their gradient was not finite; Adam has not counted them."""
+    loss_scale: dict[str, float] = field(default_factory=dict)
+    """State of fp16's dynamic loss scale; empty in other precisions."""
     identity: dict[str, Any] = field(default_factory=dict)
     """Dotted setting -> value, of all that makes it the same model on the same data."""
 
@@ -77,7 +79,9 @@ class Checkpoints:
         layout = context.layout
         # A group of its own: the writing thread must not mix its messages with the training thread's.
         self._group = dist.new_group(backend="gloo")
-        mesh = init_device_mesh("cpu", (layout.pipeline, layout.data, layout.tensor), mesh_dim_names=("pp", "dp", "tp"))
+        mesh = init_device_mesh(
+            "cpu", (layout.pipeline, layout.copies, layout.tensor), mesh_dim_names=("pp", "dp", "tp")
+        )
         self._mesh = mesh["dp", "tp"]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[tuple[int, Path]] | None = None

@@ -14,7 +14,8 @@ in three places, all in this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.model.attention import causal_positions
-from megatron_nlg.model.forward import MicroBatch, logits, run_schedule
+from megatron_nlg.model.forward import MicroBatch, logits, own_part, run_schedule
 from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
 from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import DeepSpeedMpu, ParallelContext
 from megatron_nlg.parallel.rng import seed_step
+
+LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Engine:
         self.config = config
         self.context = context
         seed_step(config.seed, 0, context.at, context.device)
-        self.kernels = choose(context.device)
+        self.kernels = choose(context.device, config.parallel)
         self.chunks = build_chunks(config, context, self.kernels)
         self._number = {id(chunk): number for number, chunk in enumerate(self.chunks)}
         self.deepspeed, *_ = deepspeed.initialize(
@@ -73,6 +75,8 @@ class Engine:
             config=deepspeed_config(config),
         )
         self._mark_shared_gradients()
+        if config.precision == "fp16":
+            self.chunks[0].config.grad_scale_func = self._scaled
 
     def parameters(self) -> Iterator[NamedParameter]:
         """This rank's parameters under their global names."""
@@ -109,6 +113,18 @@ class Engine:
     def skipped_steps(self) -> int:
         """Steps that changed nothing because their gradient was not finite."""
         return int(self.deepspeed.skipped_steps)
+
+    def loss_scale_state(self) -> dict[str, float]:
+        """What fp16's dynamic loss scale has learnt; nothing in other precisions."""
+        if self.config.precision != "fp16":
+            return {}
+        scaler = self.deepspeed.optimizer.loss_scaler
+        return {name: getattr(scaler, name) for name in LOSS_SCALE_STATE}
+
+    def restore_loss_scale(self, state: Mapping[str, float]) -> None:
+        """Go on with the loss scale of `loss_scale_state`."""
+        for name in LOSS_SCALE_STATE if state and self.config.precision == "fp16" else ():
+            setattr(self.deepspeed.optimizer.loss_scaler, name, state[name])
 
     def create_moments(self) -> None:
         """Make room for Adam's moments, which a fresh optimizer has not got, so that a checkpoint can fill them."""
@@ -157,19 +173,19 @@ class Engine:
 
     def _forward_backward(self, micro_batches: Sequence[MicroBatch], forward_only: bool) -> Tensor:
         """Run the schedule; returns the mean loss per token of the global batch on every rank."""
+        micro_batches = [own_part(batch, self.context) for batch in micro_batches]
         tokens = torch.stack([batch["loss_mask"].sum() for batch in micro_batches]).sum().float()
         dist.all_reduce(tokens, group=self.context.data_group)
         tokens.clamp_(min=1)
 
         def forward_loss(batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
             batch = next(batches)
-            positions = causal_positions(batch["tokens"])
-            out = self._run_chunk(chunk, batch["tokens"], positions, None, labels=batch["labels"])
+            out = self._run_chunk(chunk, batch["tokens"], batch["positions"], None, labels=batch["labels"])
 
             def loss(per_token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
                 mean = (per_token.float() * batch["loss_mask"]).sum() / tokens
-                # DeepSpeed averages gradients over data-parallel ranks, and the parts of a mean are to be summed.
-                return mean * self.context.layout.data, batch["loss_mask"].sum().int(), mean.detach()
+                # DeepSpeed averages gradients over ranks with equal weights, and the parts of a mean are to be summed.
+                return mean * self.context.layout.copies, batch["loss_mask"].sum().int(), mean.detach()
 
             return out, loss
 
@@ -179,10 +195,15 @@ class Engine:
         dist.all_reduce(total, group=self.context.pipeline_group)  # stages before the last contribute 0
         return total
 
+    def _scaled(self, loss: Tensor) -> Tensor:
+        """A loss times the current scale of fp16; called on the last stage before every backward pass."""
+        scaled: Tensor = self.deepspeed.scale(loss)
+        return scaled
+
     def _run_chunk(self, chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
-        """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2 and 3), else directly."""
+        """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2, 3, offload), else directly."""
         out: Tensor
-        if self.config.parallel.zero_stage >= 2:
+        if self.config.parallel.zero_stage >= 2 or self.config.parallel.offload_optimizer:
             out = self.deepspeed(self._number[id(chunk)], *args, **options)
         else:
             out = chunk(*args, **options)
@@ -216,7 +237,9 @@ class Engine:
         tied = self._tied_embedding()
         if tied is not None and not self.chunks[0].pre_process:
             tied.ds_pipe_replicated = True  # type: ignore[attr-defined]  # counted once in DeepSpeed's gradient norm
-        if parallel.zero_stage >= 2:  # gradients are reduced and freed inside the backward pass: sum them as they arise
+        if (
+            parallel.zero_stage >= 2 or parallel.offload_optimizer
+        ):  # gradients are reduced and freed inside the backward pass: sum them as they arise
             for parameter in sequence_cut:
                 parameter.register_hook(self._summed_over_tensor_ranks)  # type: ignore[no-untyped-call]
             sequence_cut = []
@@ -249,9 +272,9 @@ class Engine:
 
 
 def gradient(parameter: nn.Parameter) -> Tensor:
-    """Where a parameter's accumulated gradient is: DeepSpeed's fp32 sum under bf16, else `.grad`."""
-    accumulated = getattr(parameter, "_hp_grad", None)
-    found = accumulated if accumulated is not None else parameter.grad
+    """Where a parameter's accumulated gradient is: DeepSpeed's fp32 sum under bf16 and under fp16, else `.grad`."""
+    places = (getattr(parameter, "_hp_grad", None), getattr(parameter, "grad_accum", None), parameter.grad)
+    found = next((place for place in places if place is not None), None)
     if found is None:
         raise RuntimeError("a parameter that tensor or pipeline ranks share has no gradient after the backward pass")
     return found
@@ -262,6 +285,8 @@ def deepspeed_config(config: RunConfig) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": config.parallel.zero_stage}
     if config.parallel.zero_stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
+    if config.parallel.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": config.batch.micro,
         "gradient_accumulation_steps": 1,
@@ -269,10 +294,21 @@ def deepspeed_config(config: RunConfig) -> dict[str, Any]:
         "gradient_clipping": config.optimizer.clip_grad_norm,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW updates on the host as well
         "steps_per_print": 2**62,
     }
     if config.precision == "bf16":
         # Every backward pass adds its gradient to fp32 sums at once: without this, sums stay empty under a pipeline.
         settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    if config.precision == "fp16":
+        scale = config.loss_scale
+        settings["fp16"] = {
+            "enabled": True,
+            "initial_scale_power": round(math.log2(scale.initial)),
+            "loss_scale_window": scale.window,
+            "hysteresis": scale.hysteresis,
+            "min_loss_scale": scale.minimum,
+        }
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings

@@ -24,19 +24,21 @@ PEAK_TFLOPS = {
 def model_flops_per_token(model: Model) -> float:
     """Floating-point operations of forward and backward pass for one token, without recomputation.
 
-    Three times the forward pass: 6·L·(4h² + 2hf) for the matrices, 12·L·s·h for attention scores and values (the
-    whole square, as in the source), 6·h·V for the logits. With f = 4h this is the 72·L·h²·(1 + s/(6h) + V/(12Lh)) of
+    Three times the forward pass: 6·L·(2h² + 2hk + 2hf) for the matrices, where k is the width of all keys (h without
+    query groups) and a gated MLP has 3hf, 12·L·s·h for attention scores and values (the whole square, as in the
+    source), 6·h·V for the logits. With k = h and f = 4h this is the 72·L·h²·(1 + s/(6h) + V/(12Lh)) of
     Narayanan et al. 2021 (equation 3, less recomputation), which MT-NLG uses. V is the padded vocabulary.
     """
     layers, hidden = model.num_layers, model.hidden_size
-    matrices = 6 * layers * (4 * hidden**2 + 2 * hidden * model.ffn_size)
+    keys = model.query_groups * model.head_size
+    matrices = 6 * layers * hidden * (2 * hidden + 2 * keys + (3 if model.gated else 2) * model.ffn_size)
     attention = 12 * layers * model.sequence_length * hidden
     return float(matrices + attention + 6 * hidden * model.padded_vocab_size)
 
 
 def peak_tflops(device_name: str, precision: str) -> float | None:
     """Dense peak of an accelerator in TFLOP/s by its name, or None when it is not known for this precision."""
-    if precision != "bf16":
+    if precision == "fp32":
         return None
     return next((peak for name, peak in PEAK_TFLOPS.items() if name in device_name), None)
 
@@ -66,8 +68,8 @@ class Throughput:
         """One line for the start of the log: the formula, its value, and the assumed peak."""
         flops = model_flops_per_token(self.config.model)
         line = (
-            "throughput: model FLOPs per token = 6·L·(4h² + 2hf) + 12·L·s·h + 6·h·V, which is "
-            "72·L·h²·(1 + s/(6h) + V/(12Lh)) for f = 4h; recomputation is not counted; "
+            "throughput: model FLOPs per token = 6·L·(2h² + 2hk + 2hf) + 12·L·s·h + 6·h·V (3hf when the MLP is gated), "
+            "which is 72·L·h²·(1 + s/(6h) + V/(12Lh)) for k = h and f = 4h; recomputation is not counted; "
             f"here {flops:.4g} a token over {self.ranks} × {self.device_name}; "
         )
         if self.config.log.peak_tflops:

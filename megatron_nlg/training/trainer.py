@@ -50,6 +50,7 @@ class Trainer:
         fresh = Progress(identity=run_identity(config, self.datasets))
         loaded, self._damaged = self.checkpoints.load(self.engine, fresh.identity)
         self.progress = loaded if loaded.step else fresh
+        self.engine.restore_loss_scale(self.progress.loss_scale)
         self._skipped_before = self.progress.skipped_steps
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
         self.callbacks = choose_callbacks(config, terminal)
@@ -182,6 +183,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._tell_of_checkpoint(self.checkpoints.wait())
+        self.progress = replace(self.progress, loss_scale=self.engine.loss_scale_state())
         self.checkpoints.save(self.engine, self.progress)
 
     def _save_now(self) -> None:

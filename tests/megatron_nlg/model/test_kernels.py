@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from megatron_nlg.config.schema import Parallel
 from megatron_nlg.model import kernels
 from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.normalization import LayerNorm
@@ -40,7 +41,7 @@ def on_cuda() -> Any:
 
 
 def test_torch_kernels_without_extras() -> None:
-    chosen = kernels.choose(on_cuda())
+    chosen = kernels.choose(on_cuda(), Parallel())
     assert (chosen.layer_norm, chosen.core_attention, chosen.fused_adam) == (LayerNorm, ScaledDotProductAttention, None)
     assert set(chosen.active.values()) == {"torch SDPA", "torch", "torch fused AdamW"}
 
@@ -51,11 +52,11 @@ def test_apex_and_transformer_engine_where_importable(monkeypatch: pytest.Monkey
     real = kernels._load
     fakes = {"FusedLayerNorm": norm, "TEDotProductAttention": attention}
     monkeypatch.setattr(kernels, "_load", lambda module, name: fakes.get(name) or real(module, name))
-    chosen = kernels.choose(on_cuda())
+    chosen = kernels.choose(on_cuda(), Parallel())
     assert (chosen.layer_norm, chosen.core_attention, chosen.fused_adam) == (norm, attention, adam)
     assert chosen.active == {"attention": "Transformer Engine", "layer norm": "apex", "optimizer": "apex FusedAdam"}
 
 
 def test_the_cpu_uses_torch_even_where_extras_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, apex__normalization={}, apex__optimizers={"FusedAdam": object()})
-    assert kernels.choose(dataclasses.replace(on_cuda(), torch=torch.device("cpu"))).fused_adam is None
+    assert kernels.choose(dataclasses.replace(on_cuda(), torch=torch.device("cpu")), Parallel()).fused_adam is None

@@ -48,7 +48,7 @@ def draws(*steps: tuple[int, int]) -> list[tuple[list[float], list[float]]]:
 
 
 def _third_and_fourth(context: ParallelContext, seed: int, step: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(derive_seed(seed, step, context.at.pipe, context.at.data))
+    generator = torch.Generator().manual_seed(derive_seed(seed, step, context.at.pipe, context.at.data, 0))
     torch.rand(3, generator=generator)
     return torch.rand(2, generator=generator)
 

@@ -61,7 +61,7 @@ def test_a_layer_by_hand() -> None:
     assert parts == {
         "attention": hidden * 3 * hidden + 3 * hidden + hidden * hidden + hidden,
         "mlp": hidden * ffn + ffn + ffn * hidden + hidden,
-        "layer_norms": 2 * 2 * hidden,
+        "norms": 2 * 2 * hidden,
     }
     default = tiny().model
     assert sum(part.total for part in layer_components(default).values()) == 12 * hidden**2 + 13 * hidden
