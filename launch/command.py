@@ -109,10 +109,7 @@ def _job(args: argparse.Namespace, config: RunConfig, cluster: Cluster | None, r
 
     slurm = cluster.slurm if cluster else Slurm()
     gpu_option = slurm.gpu_option if cluster and cluster.gpus_per_node else None
-    parallel = config.parallel
-    ranks = args.nodes * ranks_per_node
-    data = ranks // (parallel.tensor * parallel.pipeline)
-    layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave)
+    layout = Layout.of(config.parallel, args.nodes * ranks_per_node)
     size = f"{total_parameters(config.model):,} parameters"
     return Job(
         config=args.config.resolve(),

@@ -25,6 +25,13 @@ TREE: dict[str, Any] = {
 }
 
 
+LLAMA = (
+    "model.activation=swiglu model.normalization=rmsnorm model.bias=false model.position_embedding=rotary "
+    "model.tie_embeddings=false model.num_query_groups=2 model.ffn_hidden_size=96"
+)
+"""Llama's shape, as overrides."""
+
+
 def tiny(*overrides: str) -> RunConfig:
     """The tiny config with dotted overrides."""
     return build(RunConfig, apply_overrides(TREE, overrides), "tiny")

@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report, or raise a ConfigError with every problem."""
     from megatron_nlg.config.summary import describe, render
-    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.config.validate import load_config, replica_ranks
 
     ranks = number_of_ranks(args.ranks, args.nodes, args.gpus_per_node)
     config = load_config(args.config, args.overrides, ranks)
-    report = describe(config, ranks or config.parallel.tensor * config.parallel.pipeline)
+    report = describe(config, ranks or replica_ranks(config))
     if args.json:
         import json
 

@@ -31,8 +31,7 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
     Raises ConfigError when the config does not fit `ranks` ranks.
     """
     data = data_parallel_size(config, ranks)
-    parallel = config.parallel
-    layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave, parallel.context)
+    layout = Layout.of(config.parallel, ranks)
     batches = BatchSchedule(config, data)
     return {
         "config": config.model_dump(mode="json", by_alias=True),

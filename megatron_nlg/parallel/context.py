@@ -101,9 +101,8 @@ class ParallelContext:
     def create(cls, config: RunConfig, rendezvous: Rendezvous | None = None) -> ParallelContext:
         """Join the other ranks and make all groups. Raises ConfigError when the ranks do not fit the layout."""
         who = rendezvous or Rendezvous.from_environment() or Rendezvous()
-        data = data_parallel_size(config, who.world_size)
-        parallel = config.parallel
-        layout = Layout(parallel.pipeline, data, parallel.tensor, parallel.interleave, parallel.context)
+        data_parallel_size(config, who.world_size)
+        layout = Layout.of(config.parallel, who.world_size)
         device = select_device(who.local_rank, who.local_ranks)
         timeout = timedelta(seconds=config.distributed.timeout_seconds)
         _join(who, device, timeout)

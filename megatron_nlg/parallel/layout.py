@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from megatron_nlg.config.schema import Parallel
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Layout:
     tensor: int = 1
     interleave: int = 1
     context: int = 1
+
+    @classmethod
+    def of(cls, parallel: Parallel, ranks: int) -> Layout:
+        """The layout of a config on a number of ranks that it fits."""
+        data = ranks // (parallel.tensor * parallel.pipeline * parallel.context)
+        return cls(parallel.pipeline, data, parallel.tensor, parallel.interleave, parallel.context)
 
     @property
     def world_size(self) -> int:

@@ -20,15 +20,23 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
     """A tree as YAML gives it, that `build` and `consistency` accept."""
     tensor, pipeline = draw(st.sampled_from([1, 2, 4])), draw(small)
     interleave = draw(small) if pipeline > 1 else 1
-    heads = tensor * draw(small)
+    context = draw(st.sampled_from([1, 2]))
+    share = draw(small)
+    heads, groups = tensor * share, tensor * draw(st.sampled_from([1, share]))
+    head_size = draw(st.integers(1, 64))
     train_tokens = draw(st.integers(10, 10**12))
     start, increment, levels = draw(st.integers(1, 64)), draw(st.integers(1, 64)), draw(st.integers(0, 9))
     global_batch = start + increment * levels
     model = {
         "num_layers": pipeline * interleave * draw(small),
-        "hidden_size": heads * draw(st.integers(1, 64)),
+        "hidden_size": heads * head_size,
         "num_attention_heads": heads,
-        "sequence_length": tensor * draw(st.integers(1, 256)),
+        "num_query_groups": draw(maybe(st.just(groups))),
+        "activation": draw(st.sampled_from(["gelu", "gelu_tanh", "swiglu", "geglu"])),
+        "normalization": draw(st.sampled_from(["layernorm", "rmsnorm"])),
+        "bias": draw(st.booleans()),
+        "position_embedding": draw(st.sampled_from(["learned", "rotary"])) if head_size > 1 else "learned",
+        "sequence_length": tensor * 2 * context * draw(st.integers(1, 256)),
         "vocab_size": draw(st.integers(1, 60000)),
         "vocab_multiple": tensor * draw(st.integers(1, 64)),
         "ffn_hidden_size": draw(maybe(st.integers(1, 64).map(lambda n: n * tensor))),
@@ -50,12 +58,14 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
             "tensor": tensor,
             "pipeline": pipeline,
             "interleave": interleave,
+            "context": context,
+            "offload_optimizer": pipeline == 1 and draw(st.booleans()),
             "sequence": tensor > 1 and draw(st.booleans()),
             "zero_stage": draw(st.sampled_from([1, 2, 3])) if pipeline == 1 else 1,
             "recompute": draw(st.sampled_from(["none", "selective", "full"])),
         },
         "batch": {"micro": draw(small), "global": global_batch, "ramp": draw(maybe(st.just(ramp)))},
-        "precision": draw(st.sampled_from(["fp32", "bf16"])),
+        "precision": draw(st.sampled_from(["fp32", "bf16", "fp16"])),
         "optimizer": {
             "lr": draw(positive_float),
             "beta2": draw(st.floats(0, 0.9999)),

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from megatron_nlg.config.base import known_keys, read_yaml
 from megatron_nlg.config.cluster import load_cluster
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.config.validate import data_parallel_size, load_config
+from megatron_nlg.config.validate import data_parallel_size, load_config, replica_ranks
 from tests.tiny import tiny
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -39,7 +39,7 @@ def test_derived_values() -> None:
 @pytest.mark.parametrize("path", sorted((CONFIGS / "runs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_run_config_is_legal_on_one_replica(path: Path) -> None:
     config = load_config(path)
-    assert data_parallel_size(config, config.parallel.tensor * config.parallel.pipeline) == 1
+    assert data_parallel_size(config, replica_ranks(config)) == 1
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "models").glob("*.yaml")), ids=lambda path: path.stem)

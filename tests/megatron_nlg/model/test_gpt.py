@@ -12,7 +12,7 @@ from megatron_nlg.planning.memory import ELEMENT_BYTES
 from megatron_nlg.planning.parameters import rank_parameters, total_parameters
 from megatron_nlg.training.engine import Engine
 from tests.megatron_nlg.training.steps import batch
-from tests.tiny import tiny
+from tests.tiny import LLAMA, tiny
 from tests.world import World
 
 
@@ -31,6 +31,8 @@ def sizes(*overrides: str) -> dict[str, int]:
         (4, "parallel.tensor=2 parallel.pipeline=2"),
         (2, "parallel.pipeline=2 model.tie_embeddings=false model.ffn_hidden_size=96"),
         (2, "parallel.pipeline=2 parallel.interleave=2 model.vocab_multiple=100"),
+        (2, f"parallel.tensor=2 {LLAMA}"),
+        (1, "model.activation=geglu"),
     ],
 )
 def test_parameters_are_what_planning_counts(world: World, ranks: int, overrides: str) -> None:
@@ -76,6 +78,7 @@ def rank_bytes(*overrides: str) -> tuple[int, int]:
         (8, "parallel.tensor=2 parallel.pipeline=2 parallel.interleave=2"),
         (4, "parallel.tensor=4 precision=bf16 model.tie_embeddings=false model.ffn_hidden_size=96"),
         (4, "parallel.pipeline=4 model.tie_embeddings=false"),
+        (2, f"parallel.tensor=2 precision=fp16 {LLAMA}"),
     ],
 )
 def test_a_rank_holds_the_bytes_that_planning_counts(world: World, ranks: int, overrides: str) -> None:

@@ -54,6 +54,11 @@ def test_mt_nlg_530b_exactly() -> None:
     assert count - closed_form == pytest.approx(2 * hidden, abs=512)  # the final norm; the rest is rounding
 
 
+@pytest.mark.parametrize(("name", "count"), [("llama2_7b", 6_738_415_616), ("llama3_8b", 8_030_261_248)])
+def test_llama_exactly(name: str, count: int) -> None:
+    assert total_parameters(model(name)) == count
+
+
 def test_a_layer_by_hand() -> None:
     config = tiny("model.ffn_hidden_size=96")
     hidden, ffn = 64, 96
