@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from megatron_nlg.parallel.layout import Coordinates, Layout
 
 size = st.integers(1, 6)
-layouts = st.builds(Layout, pipeline=size, data=size, tensor=size, interleave=st.integers(1, 3))
+layouts = st.builds(
+    Layout, pipeline=size, data=size, tensor=size, interleave=st.integers(1, 3), context=st.integers(1, 3)
+)
 
 
 @given(layouts)
@@ -19,13 +21,15 @@ def test_ranks_and_coordinates_are_one_to_one(layout: Layout) -> None:
         assert 0 <= at.pipe < layout.pipeline
         assert 0 <= at.data < layout.data
         assert 0 <= at.tensor < layout.tensor
+        assert 0 <= at.context < layout.context
 
 
 @given(layouts)
 def test_each_kind_of_group_partitions_the_ranks(layout: Layout) -> None:
     for groups, size in (
         (layout.tensor_groups(), layout.tensor),
-        (layout.data_groups(), layout.data),
+        (layout.context_groups(), layout.context),
+        (layout.data_groups(), layout.copies),
         (layout.pipeline_groups(), layout.pipeline),
     ):
         assert sorted(rank for group in groups for rank in group) == list(range(layout.world_size))
@@ -37,14 +41,22 @@ def test_each_kind_of_group_partitions_the_ranks(layout: Layout) -> None:
 def test_members_of_a_group_differ_on_its_axis_only(layout: Layout) -> None:
     for groups, axis in (
         (layout.tensor_groups(), "tensor"),
-        (layout.data_groups(), "data"),
+        (layout.context_groups(), "context"),
         (layout.pipeline_groups(), "pipe"),
     ):
         for group in groups:
             at = [layout.coordinates(rank) for rank in group]
             assert [getattr(a, axis) for a in at] == list(range(len(group)))
-            for other in {"tensor", "data", "pipe"} - {axis}:
+            for other in {"tensor", "context", "data", "pipe"} - {axis}:
                 assert len({getattr(a, other) for a in at}) == 1
+
+
+@given(layouts)
+def test_a_data_group_has_all_that_hold_the_same_weights(layout: Layout) -> None:
+    for group in layout.data_groups():
+        at = [layout.coordinates(rank) for rank in group]
+        assert len({(a.pipe, a.tensor) for a in at}) == 1
+        assert {(a.data, a.context) for a in at} == {(d, c) for d in range(layout.data) for c in range(layout.context)}
 
 
 @given(layouts, st.integers(1, 4))
@@ -77,4 +89,5 @@ def test_a_rank_outside_is_refused(rank: int) -> None:
 
 def test_it_says_what_it_is() -> None:
     assert str(Layout(2, 3, 4)) == "tensor 4 × pipeline 2 × data 3"
+    assert str(Layout(2, 3, 4, context=5)) == "tensor 4 × pipeline 2 × context 5 × data 3"
     assert str(Layout(2, 3, 4, 2)) == "tensor 4 × pipeline 2 × 2 chunks × data 3"
