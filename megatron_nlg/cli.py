@@ -24,6 +24,9 @@ COMMANDS = {
     "prep": Command("data_prep.command", "raw text to tokens and a blend"),
     "check": Command("megatron_nlg.config.command", "resolve a config, list its problems, its layout, size and memory"),
     "train": Command("megatron_nlg.training.command", "train, or go on with a run"),
+    "verify": Command(
+        "megatron_nlg.training.verification.command", "train one config in many layouts: are they equal?"
+    ),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,8 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import data_parallel_size
 from megatron_nlg.parallel.device import Device, select_device
 from megatron_nlg.parallel.layout import Coordinates, Layout
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ class ParallelContext:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tuple(map(bool, tensor.tolist()))
 
-    def gather(self, value: int) -> list[int]:
-        """A number of every rank, by rank."""
+    def gather(self, value: T) -> list[T]:
+        """What every rank has, by rank."""
         values: list[Any] = [None] * self.layout.world_size
         dist.all_gather_object(values, value)
         return values

@@ -240,7 +240,7 @@ class Checkpoints:
         state = self._empty(items, (WEIGHT,))
         read_state(state, checkpoint_id=folder, process_group=self._group)
         for item in items:
-            item.parameter.data.copy_(state.pop(f"{WEIGHT}.{item.name}").to_local())
+            item.parameter.data.copy_(state.pop(f"{WEIGHT}.{item.name}").to_local().view(item.parameter.shape))
         return progress, damaged
 
     def _newest_whole(self) -> tuple[Path | None, Progress, list[str]]:

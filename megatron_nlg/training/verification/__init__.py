@@ -1,0 +1,1 @@
+"""`megatron-nlg verify`: one config in many layouts, held against one reference."""
