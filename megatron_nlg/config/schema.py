@@ -233,6 +233,11 @@ class Checkpoint(Section):
     """Checkpoints at multiples of this many steps are kept for ever; 0 for none."""
     asynchronous: bool = True
     """Write in the background while training goes on."""
+    load_from: str | None = None
+    """A checkpoint of another run, or that run's folder, that a new run starts from; a run that has checkpoints of its
+    own goes on from those. Seen from the current directory."""
+    load: Literal["weights", "all"] = "weights"
+    """What is taken from load_from: the weights, for a run from step 0 (fine-tuning), or all, to go on from there."""
 
 
 class Log(Section):

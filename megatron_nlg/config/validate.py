@@ -152,6 +152,8 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "loss_scale", f"is for fp16, and precision is {config.precision}", "remove it, or change precision"
         )
+    if config.checkpoint.load == "all" and config.checkpoint.load_from is None:
+        yield Problem("checkpoint.load", "all of nothing", "set checkpoint.load_from too, or leave load out")
     yield from _schedule_problems(config)
 
 

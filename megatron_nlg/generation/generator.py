@@ -20,7 +20,8 @@ from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.rng import seed_step
-from megatron_nlg.training.checkpoint import Checkpoints, model_identity
+from megatron_nlg.training.checkpoint.format import model_identity
+from megatron_nlg.training.checkpoint.store import Checkpoints
 
 
 class Generator:

@@ -35,14 +35,14 @@ def run(args: argparse.Namespace) -> int:
     logs, who = args.out / "logs", Rendezvous.from_environment()
     if who is not None:
         try:
-            config = with_absolute_blend(load_config(args.config, args.overrides, who.world_size))
+            config = with_absolute_paths(load_config(args.config, args.overrides, who.world_size))
             make_run_folder(args.out)
         except InputError:
             supervisor.yield_to_main(who.rank)
             raise
         return supervisor.be_rank(partial(train, config, args.out), logs)
 
-    config = with_absolute_blend(load_config(args.config, args.overrides))
+    config = with_absolute_paths(load_config(args.config, args.overrides))
     ranks = supervisor.local_ranks(args.nproc)
     data_parallel_size(config, ranks)
     if args.master_port is not None:
@@ -63,12 +63,14 @@ def train(config: RunConfig, folder: Path, terminal: Terminal) -> int:
     return STOPPED if status == "signal" else 0
 
 
-def with_absolute_blend(config: RunConfig) -> RunConfig:
-    """The run folder's config.yaml must find the corpus from any current directory."""
-    if config.data.blend is None:
-        return config
-    data = config.data.model_copy(update={"blend": str(Path(config.data.blend).resolve())})
-    return config.model_copy(update={"data": data})
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The run folder's config.yaml must find the corpus and other runs from any current directory."""
+    sections = {}
+    for section, key in (("data", "blend"), ("checkpoint", "load_from")):
+        settings = getattr(config, section)
+        if (path := getattr(settings, key)) is not None:
+            sections[section] = settings.model_copy(update={key: str(Path(path).resolve())})
+    return config.model_copy(update=sections)
 
 
 def make_run_folder(folder: Path) -> None:
@@ -85,11 +87,14 @@ def make_run_folder(folder: Path) -> None:
 
 
 def _check_data(config: RunConfig, folder: Path) -> None:
-    """Open the corpus before a rank starts, and import what ranks need, so that forked ones share it."""
+    """Open what is read before a rank starts, and import what ranks need, so that forked ones share it."""
     from megatron_nlg.parallel.supervisor import prepare_fork
 
     prepare_fork()
     import megatron_nlg.training.trainer  # noqa: F401
     from megatron_nlg.data.datasets import make_plan
+    from megatron_nlg.training.checkpoint.format import locate, steps_in
 
     make_plan(config, folder)
+    if config.checkpoint.load_from is not None and not steps_in(folder / "checkpoints"):
+        locate(Path(config.checkpoint.load_from))

@@ -165,6 +165,32 @@ class Engine:
             if "step" in group:
                 group["step"] = updates
 
+    def share(self, parameter: nn.Parameter, states: Sequence[str | None]) -> tuple[int, int, list[Tensor]]:
+        """This rank's range of a flattened parameter: its start and length, and per state its own flat memory there.
+
+        A state is one of Adam's moments (see link_moments), or None for the fp32 master. The memory is the optimizer's,
+        on whatever device and of whatever precision it is; it may be longer than the range (ZeRO-3 pads).
+        """
+        if self.config.parallel.zero_stage == 3:
+            zero = self.deepspeed.optimizer
+            flats = [zero._get_fp32_opt_state_partition(parameter, True, state)[0] for state in states]
+            start, numel = zero._get_param_partition_rank(parameter) * flats[0].numel(), vars(parameter)["ds_numel"]
+            return start, max(0, min(flats[0].numel(), numel - start)), flats
+        mapping = vars(parameter)["_hp_mapping"]
+        if mapping is None:
+            return 0, 0, [torch.empty(0)] * len(states)
+        address = mapping.lp_fragment_address
+        return address.start, address.numel, [mapping.get_hp_fragment(state) for state in states]
+
+    def refresh_weights(self) -> None:
+        """Make the model's own weights those of the fp32 masters, of which every rank has filled its share."""
+        zero = self.deepspeed.optimizer
+        if self.config.parallel.zero_stage < 3:
+            zero.update_lp_params()
+            return
+        for number in range(len(zero.fp32_partitioned_groups_flat)):
+            zero._reassign_or_swap_out_partitioned_parameters(number)
+
     def destroy(self) -> None:
         """Release DeepSpeed's hooks and buffers."""
         self.deepspeed.destroy()

@@ -29,7 +29,8 @@ from megatron_nlg.training.callbacks.profiler import Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
 from megatron_nlg.training.callbacks.wandb import WandB
-from megatron_nlg.training.checkpoint import Checkpoints, Progress, model_identity
+from megatron_nlg.training.checkpoint.format import Progress, model_identity
+from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
 from megatron_nlg.training.throughput import Throughput
@@ -73,6 +74,8 @@ class Trainer:
         try:
             for problem in self._damaged:
                 self._event("damaged checkpoint", problem=problem)
+            if self.checkpoints.loaded_from and not self.progress.step:
+                self._event("weights loaded", path=str(self.checkpoints.loaded_from))
             self._event("kernels", **self.engine.kernels.active)
             with caught_signals() as caught:
                 status = self._loop(caught)
@@ -190,14 +193,15 @@ class Trainer:
         """Leave nothing unsaved."""
         done = self.checkpoints.wait()
         self._tell_of_checkpoint(done)
-        if self.progress.step != self.run.start_step and (done is None or done[0] != self.progress.step):
+        if self.progress.step != self.run.start_step and (done is None or done.step != self.progress.step):
             self._save()
             self._tell_of_checkpoint(self.checkpoints.wait())
 
-    def _tell_of_checkpoint(self, done: tuple[int, Path] | None) -> None:
+    def _tell_of_checkpoint(self, done: Saved | None) -> None:
         if done is not None:
-            step, path = done
-            self._tell(lambda c: c.on_checkpoint(self.run, step, path))
+            saved = done
+            self._tell(lambda c: c.on_checkpoint(self.run, saved.step, saved.path))
+            self._event("checkpoint cost", **{"step": saved.step, **saved.cost()})
 
     def _event(self, name: str, **details: Any) -> None:
         event: Mapping[str, Any] = {"event": name, "step": self.progress.step, **details}

@@ -72,6 +72,7 @@ RAMP = "batch.ramp={start: 4, increment: 4, tokens: 1000}"
         (["loss_scale.window=10"], "loss_scale", "is for fp16, and precision is fp32"),
         (["schedule.warmup_tokens=1e9"], "schedule.warmup_tokens", r"the warm-up (1000000000) is longer"),
         (["log.profile_steps=[5, 4]"], "log.profile_steps", "[5, 4] ends before it starts"),
+        (["checkpoint.load=all"], "checkpoint.load", "set checkpoint.load_from too"),
         (["data.split=[0.9, 0.2]"], "data.split", "[0.9, 0.2] does not sum to 1"),
         (["batch.ramp={start: 17, increment: 1, tokens: 1}"], "batch.ramp.start", "17 is above batch.global 16"),
         (

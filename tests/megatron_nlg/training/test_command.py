@@ -22,7 +22,7 @@ import pytest
 from data_prep.files import read_json, write_json
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
-from megatron_nlg.training.checkpoint import problems_of, steps_in
+from megatron_nlg.training.checkpoint.format import problems_of, steps_in
 from tests.job import Job, command, until
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny

@@ -6,6 +6,8 @@ relative, as in test_engine.py.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -19,9 +21,9 @@ import torch
 from data_prep.files import read_json
 from megatron_nlg.config.errors import MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.training import checkpoint as checkpoint_module
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics
-from megatron_nlg.training.checkpoint import Progress, problems_of, steps_in
+from megatron_nlg.training.checkpoint import store, writer
+from megatron_nlg.training.checkpoint.format import Progress, problems_of, steps_in
 from megatron_nlg.training.trainer import Trainer
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny
@@ -258,25 +260,22 @@ def test_checkpoint_of_another_run_is_refused(
 
 
 def full_disk(config: RunConfig, folder: Path, place: str) -> tuple[str, list[str]]:
-    """Train on a disk that is full when a checkpoint's part is written."""
-    import errno
-
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    """Train on a disk that is full when a rank's tensors are written, or when rank 0 seals the checkpoint."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    holder: Any = FileSystemWriter if place == "write_data" else checkpoint_module
-    kept = getattr(holder, place)
-    if torch.distributed.get_rank() == 0 or place == "write_data":
-        setattr(holder, place, fail)
-    try:
-        return refused(config, folder), [path.name for path in (folder / "checkpoints").iterdir()]
-    finally:
-        setattr(holder, place, kept)
+    class Full(io.BytesIO):
+        write = fail
+
+    if place == "tensors" and torch.distributed.get_rank() == 2:
+        writer.open_file = lambda path: Full()  # type: ignore[assignment,return-value]
+    elif place == "manifest" and torch.distributed.get_rank() == 0:
+        store.replace_text = fail
+    return refused(config, folder), [path.name for path in (folder / "checkpoints").iterdir()]
 
 
-@pytest.mark.parametrize("place", ["write_data", "replace_text"])
+@pytest.mark.parametrize("place", ["tensors", "manifest"])
 def test_full_disk_is_one_readable_error_and_leaves_nothing_half_written(
     world: World, settings: list[str], tmp_path: Path, place: str
 ) -> None:
