@@ -27,6 +27,10 @@ COMMANDS = {
     "verify": Command(
         "megatron_nlg.training.verification.command", "train one config in many layouts: are they equal?"
     ),
+    "checkpoint": Command(
+        "megatron_nlg.training.checkpoint.command", "list a run's checkpoints, verify them, delete old ones"
+    ),
+    "convert": Command("megatron_nlg.training.checkpoint.convert", "checkpoints into other shapes, or from DeepSpeed"),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),

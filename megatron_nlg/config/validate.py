@@ -152,8 +152,6 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "loss_scale", f"is for fp16, and precision is {config.precision}", "remove it, or change precision"
         )
-    if config.checkpoint.load == "all" and config.checkpoint.load_from is None:
-        yield Problem("checkpoint.load", "all of nothing", "set checkpoint.load_from too, or leave load out")
     yield from _schedule_problems(config)
 
 
@@ -186,6 +184,8 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
         )
     if config.log.profile_steps and config.log.profile_steps[0] > config.log.profile_steps[1]:
         yield Problem("log.profile_steps", f"{list(config.log.profile_steps)} ends before it starts", "swap the two")
+    if config.checkpoint.load == "all" and config.checkpoint.load_from is None:
+        yield Problem("checkpoint.load", "all of nothing", "set checkpoint.load_from too, or leave load out")
     if abs(sum(config.data.split) - 1) > 1e-6:
         yield Problem("data.split", f"{list(config.data.split)} does not sum to 1", "give two shares of 1")
     if ramp and ramp.start > config.batch.global_:

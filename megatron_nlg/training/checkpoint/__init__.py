@@ -9,5 +9,8 @@ format.py    names, manifest, verification, retention, migration of old formats;
 state.py     which ranges of which parameters a rank owns, and where in the whole tensors they lie
 writer.py    boxes to files, hashed as they are written
 reader.py    any box out of any checkpoint
+publish.py   how a folder of tensors becomes a visible checkpoint
 store.py     the checkpoints of a run: save in the background, load the newest whole one
+command.py   `megatron-nlg checkpoint`
+convert.py   `megatron-nlg convert`, by reshape.py and universal.py
 """

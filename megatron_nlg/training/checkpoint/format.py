@@ -10,7 +10,7 @@ from pathlib import Path
 from re import compile as pattern
 from typing import Any
 
-from data_prep.files import file_sha256
+from data_prep.files import file_sha256, fingerprint
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.schema import Model, RunConfig
 
@@ -74,6 +74,12 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 """Format -> what makes its manifest one of the next format. The tensor files are read alike in all of them."""
 
 
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with its own checksum, over its content."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return content | {"sha256": fingerprint(content)}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint, migrated. Raises InputError when it is damaged or of a later format."""
     try:
@@ -81,6 +87,8 @@ def read_manifest(folder: Path) -> Manifest:
         version = int(raw["format"])
         if version not in range(1, FORMAT + 1):
             raise InputError(f"format {version}, and this version reads formats 1 to {FORMAT}")
+        if version > 1 and raw != sealed(raw):
+            raise InputError(f"{MANIFEST} is not what was written (checksum)")
         for old in range(version, FORMAT):
             raw = MIGRATIONS[old](raw)
         files = {str(n): {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for n, e in raw["files"].items()}

@@ -2,7 +2,8 @@
 
 ZeRO keeps the fp32 master weight and both moments of a tensor-parallel part as flat partitions over data-parallel
 ranks. A flat range of a row-major [rows, columns] part is at most three boxes: the rest of a row, whole rows, the start
-of a row; of a gated MLP's [2, rows, columns] at most five. Shifted by the part's place they are boxes of the whole tensor, and nothing has to be gathered.
+of a row; of a gated MLP's [2, rows, columns] at most five. Shifted by the part's place they are boxes of the whole
+tensor, and nothing has to be gathered.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,14 @@ from torch import Tensor, nn
 from megatron_nlg.model.naming import EMBEDDING, NamedParameter, named_parameters
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.checkpoint.format import EVERYTHING, WEIGHT
-from megatron_nlg.training.engine import Engine
+
+if TYPE_CHECKING:
+    from megatron_nlg.training.engine import Engine
 
 Box = tuple[torch.Size, torch.Size]
 """Offsets and sizes."""
+SLAB = 1 << 26
+"""Elements of the largest box that is written: what a reader holds in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Piece:
 def boxes(start: int, numel: int, shape: Sequence[int]) -> Iterator[Box]:
     """Boxes of the elements start, start + 1, … of a row-major tensor, in their order: at most 2 × dimensions - 1."""
     if len(shape) == 1:
-        yield torch.Size([start]), torch.Size([numel])
+        if numel:
+            yield torch.Size([start]), torch.Size([numel])
         return
     row, end = math.prod(shape[1:]), start + numel
     while start < end:
@@ -53,6 +60,15 @@ def boxes(start: int, numel: int, shape: Sequence[int]) -> Iterator[Box]:
             done = rows * row
             yield torch.Size([number, *([0] * (len(shape) - 1))]), torch.Size([rows, *shape[1:]])
         start += done
+
+
+def slabs(offsets: Sequence[int], sizes: Sequence[int], limit: int = SLAB) -> Iterator[Box]:
+    """A box as boxes of at most `limit` elements if rows allow it, in their order; each is contiguous in the box."""
+    dim = next((dim for dim, size in enumerate(sizes) if size > 1), 0)
+    step = max(1, limit // math.prod(sizes[dim + 1 :]))
+    for first in range(0, sizes[dim], step):
+        start = [*offsets[:dim], offsets[dim] + first, *offsets[dim + 1 :]]
+        yield torch.Size(start), torch.Size([*sizes[:dim], min(step, sizes[dim] - first), *sizes[dim + 1 :]])
 
 
 def place(item: NamedParameter, context: ParallelContext) -> tuple[torch.Size, Box]:
@@ -101,7 +117,7 @@ def _pieces(engine: Engine, item: NamedParameter, keys: Sequence[str]) -> list[P
     found = []
     for key, flat in zip(keys, flats, strict=True):
         done = 0
-        for offsets, sizes in boxes(start, numel, shape) if numel else ():
+        for offsets, sizes in (slab for box in boxes(start, numel, shape) for slab in slabs(*box)):
             count = math.prod(sizes)
             where = torch.Size(a + b for a, b in zip(corner, offsets, strict=True))
             tensor = flat[done : done + count].detach().view(sizes)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
-from data_prep.files import file_sha256, sync
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import Checkpoint
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.callbacks.metrics import replace_text
 from megatron_nlg.training.checkpoint.format import (
     EVERYTHING,
-    FORMAT,
     LATEST,
-    MANIFEST,
-    PROGRESS,
     WEIGHT,
     Progress,
     candidates,
@@ -43,10 +36,13 @@ from megatron_nlg.training.checkpoint.format import (
     remove,
     steps_in,
 )
-from megatron_nlg.training.checkpoint.reader import METADATA, Source
+from megatron_nlg.training.checkpoint.publish import fresh_folder, reason, seal, show
+from megatron_nlg.training.checkpoint.reader import Source
 from megatron_nlg.training.checkpoint.state import Piece, loadable, owned, weights_of
 from megatron_nlg.training.checkpoint.writer import Planner, Snapshot, write
-from megatron_nlg.training.engine import Engine
+
+if TYPE_CHECKING:
+    from megatron_nlg.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ class Checkpoints:
             entries = {name: entry for part in files for name, entry in part.items()}
             self._on_main(lambda: self._publish(partial, final, progress, entries, written_by))
         except (OSError, CheckpointException, _MainRankError) as error:
-            failure = _reason(error)
+            failure = reason(error)
         if failure is not None:
             if self.context.is_main:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -160,7 +156,7 @@ class Checkpoints:
             try:
                 action()
             except (OSError, InputError) as error:
-                answer = [_reason(error)]
+                answer = [reason(error)]
         dist.broadcast_object_list(answer, src=0, group=self._group)
         if answer[0] is not None:
             raise _MainRankError(answer[0])
@@ -270,51 +266,5 @@ class Checkpoints:
         self.loaded_from = folder
 
 
-def fresh_folder(path: Path) -> None:
-    """An empty folder, whatever was there."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-
-
-def seal(partial: Path, progress: Progress, files: dict[str, dict[str, Any]], written_by: dict[str, Any]) -> None:
-    """Write progress and manifest beside a checkpoint's tensors, `files`, whose metadata torch has written."""
-    replace_text(partial / PROGRESS, json.dumps(asdict(progress), indent=1) + "\n")
-    small = {
-        name: {"bytes": (partial / name).stat().st_size, "sha256": file_sha256(partial / name)}
-        for name in (METADATA, PROGRESS)
-    }
-    source = Source(partial)
-    manifest = {
-        "format": FORMAT,
-        "files": files | small,
-        "contents": [key for key in EVERYTHING if any(name.startswith(f"{key}.") for name in source.keys)],
-        "parameters": source.parameters(),
-        "written_by": written_by,
-    }
-    replace_text(partial / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    sync(partial)
-
-
-def show(partial: Path, final: Path) -> None:
-    """Make a sealed checkpoint visible, in the place of a damaged one if there is one."""
-    replaced = final.with_name(f".{final.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.rename(replaced)
-    partial.rename(final)
-    sync(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
 class _MainRankError(Exception):
     """What rank 0 could not do."""
-
-
-def _reason(error: BaseException) -> str:
-    """The cause in a few words, out of torch's wrapping."""
-    if isinstance(error, CheckpointException):
-        return _reason(next(iter(error.failures.values()))[0])
-    if isinstance(error, OSError) and error.errno is not None:
-        known = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only"}
-        return known.get(error.errno, os.strerror(error.errno))
-    return str(error)

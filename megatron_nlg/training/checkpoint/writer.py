@@ -8,9 +8,11 @@ own writer keeps copies of all tensors in memory until it ends and says nothing 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -130,21 +132,21 @@ class HashingFile:
 
 
 class Writer(FileSystemWriter):
-    """One file a rank; `files` has the manifest's entries of those that this rank wrote."""
+    """One file a rank, or `count`; `files` has the manifest's entries of those that this rank wrote."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, count: int = 1):
         super().__init__(folder, sync_files=True, overwrite=True)
-        self.folder = folder
+        self.folder, self.count = folder, count
         self.files: dict[str, dict[str, Any]] = {}
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         """Write this rank's boxes in the order of the plan, holding one at a time."""
         done: Future[list[WriteResult]] = Future()
         results: list[WriteResult] = []
-        if plan.items:
-            name = f"{plan.storage_data.prefix}0.distcp"
+        for number, items in enumerate(shares(plan.items, self.count)):
+            name = f"{plan.storage_data.prefix}{number}.distcp"
             with HashingFile(self.folder / name) as file:
-                for item in plan.items:
+                for item in items:
                     start = file.tell()
                     torch.save(planner.resolve_data(item), file)  # type: ignore[arg-type]  # all of IO that it calls
                     length = file.tell() - start
@@ -157,12 +159,19 @@ class Writer(FileSystemWriter):
         """No folder names of this machine in `.metadata`."""
 
 
-def write(folder: Path, planner: Planner, group: Any = None) -> dict[str, dict[str, Any]]:
+def shares(items: Sequence[WriteItem], count: int) -> Iterator[list[WriteItem]]:
+    """Items in their order, in at most `count` runs of about the same size."""
+    ends = list(itertools.accumulate(math.prod(item.tensor_data.chunk.sizes) for item in items if item.tensor_data))
+    for _, run in itertools.groupby(zip(items, ends, strict=True), lambda pair: (pair[1] - 1) * count // ends[-1]):
+        yield [item for item, _ in run]
+
+
+def write(folder: Path, planner: Planner, group: Any = None, files: int = 1) -> dict[str, dict[str, Any]]:
     """Write a checkpoint's tensors, alone or as one of a group; returns the entries of the files written here.
 
     Raises CheckpointException on all ranks when one can't write.
     """
-    writer = Writer(folder)
+    writer = Writer(folder, files)
     # The checksum of the whole file is kept, so that zip's own need not be computed for every tensor.
     torch.serialization.set_crc32_options(False)
     try:

@@ -22,7 +22,7 @@ from data_prep.files import read_json
 from megatron_nlg.config.errors import MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics
-from megatron_nlg.training.checkpoint import store, writer
+from megatron_nlg.training.checkpoint import publish, writer
 from megatron_nlg.training.checkpoint.format import Progress, problems_of, steps_in
 from megatron_nlg.training.trainer import Trainer
 from tests.megatron_nlg.data.corpus import write_corpus
@@ -271,7 +271,7 @@ def full_disk(config: RunConfig, folder: Path, place: str) -> tuple[str, list[st
     if place == "tensors" and torch.distributed.get_rank() == 2:
         writer.open_file = lambda path: Full()  # type: ignore[assignment,return-value]
     elif place == "manifest" and torch.distributed.get_rank() == 0:
-        store.replace_text = fail
+        publish.replace_text = fail
     return refused(config, folder), [path.name for path in (folder / "checkpoints").iterdir()]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.corruption import corrupt, example
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.schema import Checkpoint
 from megatron_nlg.parallel.context import ParallelContext
@@ -82,6 +84,16 @@ def test_later_format_is_named(tmp_path: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text()) | {"format": FORMAT + 1}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert problems_of(folder) == [f"format {FORMAT + 1}, and this version reads formats 1 to {FORMAT}"]
+
+
+def test_damage_of_every_kind_is_found(tmp_path: Path) -> None:
+    whole = example(tmp_path / "whole")
+    for seed in range(70):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        what = corrupt(copy, seed)
+        assert problems_of(copy), what
+        shutil.rmtree(copy)
 
 
 JSON = st.recursive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Callable
@@ -12,20 +13,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.checkpoint.metadata import MetadataIndex
 
 from megatron_nlg.config.errors import MegatronNlgError
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.checkpoint import writer
 from megatron_nlg.training.checkpoint.format import Progress, candidates, model_identity, name_of, problems_of
+from megatron_nlg.training.checkpoint.publish import publish_alone
 from megatron_nlg.training.checkpoint.state import Piece
-from megatron_nlg.training.checkpoint.store import Checkpoints, fresh_folder, seal, show
-from megatron_nlg.training.checkpoint.writer import Planner, write
+from megatron_nlg.training.checkpoint.store import Checkpoints
 from megatron_nlg.training.engine import Engine
-from tests.megatron_nlg.training.checkpoint.fixtures.make import SETTINGS, STEPS
+from tests.megatron_nlg.training.checkpoint.fixtures.make import SETTINGS, STEPS, steps
 from tests.megatron_nlg.training.checkpoint.test_format import unpacked
 from tests.megatron_nlg.training.steps import batch
-from tests.tiny import tiny
+from tests.tiny import LLAMA, tiny
 from tests.world import World
 
 FINE_TUNED = 5
@@ -89,22 +89,57 @@ def test_what_does_not_fit_is_named(
     assert answer.startswith("2 ") and says in answer
 
 
+# ---- other layouts: those of a whole run are in test_trainer.py ----------------------------------------------------
+
+
+def some_steps(folder: Path, first: int, count: int, overrides: tuple[str, ...]) -> list[float]:
+    """Losses of steps first, first + 1, … after the checkpoint of step `first` if there is one; saves."""
+    config = tiny(*overrides)
+    context = ParallelContext.create(config)
+    engine = Engine(config, context)
+    checkpoints = Checkpoints(folder, config.checkpoint, context)
+    progress, _ = checkpoints.load(engine, model_identity(config))
+    assert progress.step == first
+    engine.restore_loss_scale(progress.loss_scale)
+    losses = steps(engine, config, context, first, count)
+    progress = Progress(first + count, 0, 0, engine.loss_scale_state(), model_identity(config))
+    checkpoints.save(engine, progress)
+    checkpoints.wait()
+    return losses
+
+
+TENSOR_AND_PIPE = (8, ("parallel.tensor=2", "parallel.pipeline=2", "parallel.sequence=true"))
+ZERO_3 = (2, ("parallel.zero_stage=3", "parallel.context=2"))
+OFFLOAD = (4, ("parallel.zero_stage=2", "parallel.offload_optimizer=true", "parallel.tensor=2"))
+FP16 = ("precision=fp16", "loss_scale.initial=256")
+
+
+@pytest.mark.parametrize(
+    ("model", "layouts", "tolerance"),
+    [
+        (tuple(LLAMA.split()), [TENSOR_AND_PIPE, ZERO_3, OFFLOAD], 1e-5),
+        (FP16, [OFFLOAD, (2, ()), (2, ("parallel.zero_stage=3",))], 5e-3),
+    ],
+)
+def test_other_models_precisions_and_offload(
+    world: World, tmp_path: Path, model: tuple[str, ...], layouts: list[tuple[int, tuple[str, ...]]], tolerance: float
+) -> None:
+    moving = []
+    for number, (ranks, overrides) in enumerate(layouts):
+        moving += world.run(ranks, some_steps, tmp_path, 2 * number, 2, (*model, *overrides))[0]
+    (staying,) = world.run(1, some_steps, tmp_path / "one rank", 0, 2 * len(layouts), model)
+    assert moving == pytest.approx(staying, rel=tolerance)
+
+
 # ---- killed writers ------------------------------------------------------------------------------------------------
 
 
 def save(folder: Path, step: int) -> None:
     """A small checkpoint, written by this process alone."""
     shape = torch.Size([50, 40])
-    pieces = [Piece(f"weight.{name}", shape, torch.Size([0, 0]), shape, None) for name in "abc"]
-
-    def content(index: MetadataIndex) -> torch.Tensor:
-        return torch.full(shape, float(step))
-
-    partial, final = folder / f".{name_of(step)}.partial", folder / name_of(step)
-    fresh_folder(partial)
-    files = write(partial, Planner(pieces, content))
-    seal(partial, Progress(step), files, {})
-    show(partial, final)
+    pieces = [Piece(f"weight.{name}", shape, torch.Size([0, 0]), shape, None) for name in "ab"]
+    shutil.rmtree(folder / name_of(step), ignore_errors=True)
+    publish_alone(folder, Progress(step), pieces, lambda _: torch.full(shape, float(step)), "a test", files=2)
 
 
 def killed_at(instant: int, body: Callable[[], None]) -> bool:
@@ -144,6 +179,6 @@ def test_killed_at_any_instant_the_visible_checkpoints_are_whole(tmp_path: Path)
         found = [folder.name for folder in candidates(tmp_path)]
         assert found[-1] == name_of(1)
         assert [problems_of(folder) for folder in candidates(tmp_path)] == [[]] * len(found)
-        instant += 1
+        instant += 3 if instant % 5 else 1
     assert instant > 20
     assert [folder.name for folder in candidates(tmp_path)] == [name_of(2), name_of(1)]
