@@ -21,7 +21,8 @@ from megatron_nlg.model.forward import MicroBatch
 from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import ParallelContext
-from megatron_nlg.training.checkpoint import Checkpoints, Progress, model_identity
+from megatron_nlg.training.checkpoint.format import Progress, model_identity
+from megatron_nlg.training.checkpoint.store import Checkpoints
 from megatron_nlg.training.engine import Engine
 from megatron_nlg.training.schedule import BatchSchedule
 
