@@ -176,6 +176,7 @@ def problems_of(error: ValidationError, section: type[BaseModel]) -> list[Proble
 
 def _nearest(key: str, section: type[BaseModel]) -> str:
     known = all_keys(section)
+    key = ".".join(part for part in key.split(".") if not part.isdigit())  # an item of a list: the list's keys
     parent, _, last = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == parent]
     close = difflib.get_close_matches(last, [k.rpartition(".")[2] for k in siblings], n=1, cutoff=0.5)

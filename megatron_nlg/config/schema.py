@@ -19,7 +19,7 @@ def _whole(value: Any) -> Any:
 
 
 def _pair(value: Any) -> Any:
-    """YAML knows lists only."""
+    """A tuple: YAML knows lists only."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -184,6 +184,18 @@ class Optimizer(Section):
     """Gradients are scaled down to this global norm; 0 switches clipping off."""
 
 
+class SequenceWarmup(Section):
+    """Samples are cut short at the start: from `start` tokens by `multiple` up to model.sequence_length."""
+
+    start: Positive
+    """Tokens of a sample in the first step."""
+    tokens: Positive
+    """Tokens until samples are whole; every length takes an equal share of them."""
+    multiple: Positive = 8
+    """What each length adds to the one before; parallel.tensor must divide it under parallel.sequence, twice
+    parallel.context with that."""
+
+
 class Schedule(Section):
     """Length of training and the learning rate, both in tokens, so that neither depends on the batch size."""
 
@@ -199,6 +211,19 @@ class Schedule(Section):
     """The learning rate never falls below this share of its peak."""
     wsd_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of decay_tokens in which wsd falls."""
+    sequence_warmup: SequenceWarmup | None = None
+    """Growth of the sequence length at the start; none when not given. Tokens that are cut off count nowhere."""
+
+
+class Stage(Section):
+    """A mixture and where it begins."""
+
+    from_tokens: Count
+    """It takes over at the first sample after this many tokens of training."""
+    blend: str | None = None
+    """Its blend.yaml, of the same tokenizer; data.blend when not given."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Source -> weight, in place of the blend's own; sources that are not named are left out."""
 
 
 class Data(Section):
@@ -207,10 +232,27 @@ class Data(Section):
     blend: str | None = None
     """A prepared corpus's blend.yaml: its sources, weights and tokenizer. Seen from the current directory. Required to
     train."""
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(_pair)] = ()
+    """Mixtures that follow each other. A source that occurs in several goes on where it was. Until the first one
+    begins, data.blend is read as it is."""
+    validation: dict[str, str] = Field(default_factory=dict)
+    """Further validation sets: name -> a blend.yaml, or the prefix of a .bin and .idx; all of it is for validation."""
+    accept_changed_blend: bool = False
+    """Let a run go on with other sources, weights or split than its checkpoint has read; noted as an event."""
     split: Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)] = (0.98, 0.02)
     """Shares of each source's documents for training and for validation."""
     index_cache: str | None = None
     """Folder for sample indices; `data_index` in the run folder when not given."""
+    build_index_ranks: Count = 8
+    """A larger job than this many ranks does not build missing indices itself: `megatron-nlg index` does."""
+    prefetch: Positive = 2
+    """Batches that are prepared ahead of the step."""
+    reset_attention: bool = False
+    """Whether tokens see their own document only; else all that is before them in the sample."""
+    reset_positions: bool = False
+    """Whether positions begin at 0 in every document of a sample; else only in its first."""
+    mask_eod_loss: bool = False
+    """Whether what follows an end-of-document token, the next document's first token, is left out of the loss."""
 
 
 class Evaluation(Section):

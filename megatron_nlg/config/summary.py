@@ -11,6 +11,7 @@ from typing import Any
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import batch_quantum, data_parallel_size, ramp_levels
+from megatron_nlg.data.clock import TokenClock
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.memory import rank_memory
 from megatron_nlg.planning.parameters import (
@@ -68,7 +69,7 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
         },
         "training": {
             "samples": batches.train_samples,
-            "tokens": batches.train_samples * config.model.sequence_length,
+            "tokens": TokenClock(config).tokens(batches.train_samples),
             "steps": batches.total_steps,
         },
     }

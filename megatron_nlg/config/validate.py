@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
             "loss_scale", f"is for fp16, and precision is {config.precision}", "remove it, or change precision"
         )
     yield from _schedule_problems(config)
+    yield from _sequence_warmup_problems(config)
+    yield from _data_problems(config)
 
 
 def _sequence_problems(config: RunConfig) -> Iterator[Problem]:
@@ -186,8 +189,6 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
         yield Problem("log.profile_steps", f"{list(config.log.profile_steps)} ends before it starts", "swap the two")
     if config.checkpoint.load == "all" and config.checkpoint.load_from is None:
         yield Problem("checkpoint.load", "all of nothing", "set checkpoint.load_from too, or leave load out")
-    if abs(sum(config.data.split) - 1) > 1e-6:
-        yield Problem("data.split", f"{list(config.data.split)} does not sum to 1", "give two shares of 1")
     if ramp and ramp.start > config.batch.global_:
         yield Problem("batch.ramp.start", f"{ramp.start} is above batch.global {config.batch.global_}", "start lower")
     elif ramp and (config.batch.global_ - ramp.start) % ramp.increment:
@@ -196,6 +197,60 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
             f"steps of {ramp.increment} from {ramp.start} do not reach batch.global {config.batch.global_}",
             f"nearest increments: {_nearest_divisors(config.batch.global_ - ramp.start, ramp.increment)}",
         )
+
+
+def _sequence_warmup_problems(config: RunConfig) -> Iterator[Problem]:
+    warmup = config.schedule.sequence_warmup
+    if warmup is None:
+        return
+    if warmup.start >= config.model.sequence_length:
+        yield Problem(
+            "schedule.sequence_warmup.start",
+            f"{warmup.start} is not below model.sequence_length {config.model.sequence_length}",
+            "start shorter",
+        )
+    parallel = config.parallel
+    quantum = lcm(
+        2 * parallel.context if parallel.context > 1 else 1,  # two pieces a rank
+        parallel.context * parallel.tensor if parallel.sequence else 1,
+    )
+    for key, value in (("start", warmup.start), ("multiple", warmup.multiple)):
+        if value % quantum:
+            yield Problem(
+                f"schedule.sequence_warmup.{key}",
+                f"{value} is not divisible by {quantum}, as parallel.sequence or parallel.context needs",
+                f"nearest: {' or '.join(str(n * quantum) for n in (value // quantum, value // quantum + 1) if n)}",
+            )
+
+
+def _data_problems(config: RunConfig) -> Iterator[Problem]:
+    data, train_tokens = config.data, config.schedule.train_tokens
+    if abs(sum(data.split) - 1) > 1e-6:
+        yield Problem("data.split", f"{list(data.split)} does not sum to 1", "give two shares of 1")
+    if data.reset_positions and config.model.position_embedding == "rotary":
+        yield Problem(
+            "data.reset_positions",
+            "rotary positions are relative: inside a document they are the same wherever it begins",
+            "set it to false; data.reset_attention is what keeps documents apart",
+        )
+    before = -1
+    for number, stage in enumerate(data.stages):
+        key = f"data.stages.{number}"
+        if stage.from_tokens <= before:
+            yield Problem(
+                f"{key}.from_tokens", f"{stage.from_tokens} does not come after {before}", "put stages in their order"
+            )
+        elif stage.from_tokens >= train_tokens:
+            yield Problem(
+                f"{key}.from_tokens",
+                f"{stage.from_tokens} is never reached: schedule.train_tokens is {train_tokens}",
+                "begin earlier, or leave the stage out",
+            )
+        if stage.blend is None and stage.weights is None:
+            yield Problem(key, "says nothing of its mixture", "give blend, weights or both")
+        if stage.weights == {}:
+            yield Problem(f"{key}.weights", "names no source", "name at least one, or leave weights out")
+        before = max(before, stage.from_tokens)
 
 
 def ramp_levels(config: RunConfig) -> list[int]:

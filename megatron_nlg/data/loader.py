@@ -1,7 +1,9 @@
-"""Batches in order, the next one prepared in the background. `consumed_samples` is the only state."""
+"""Batches in order, the next ones prepared in the background. `consumed_samples` is the only state."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from megatron_nlg.data.clock import TokenClock
+from megatron_nlg.data.documents import Boundaries
 from megatron_nlg.data.sampler import micro_batch_samples
 
 FIELDS = ("tokens", "labels", "loss_mask")
@@ -38,7 +42,8 @@ class Batch:
     """What one rank takes in one step."""
 
     micro_batches: list[dict[str, Tensor]]
-    """tokens and labels (int64) and loss_mask (float32), each [micro-batch, sequence], on the CPU."""
+    """tokens and labels (int64) and loss_mask (float32), each [micro-batch, sequence], on the CPU; with `Boundaries`
+    also documents and positions."""
     global_batch_size: int
     """Sequences of the step over all ranks."""
 
@@ -47,7 +52,9 @@ class Loader:
     """Reads a rank's batches from a dataset, step after step, starting after `consumed_samples` samples.
 
     Tensor- and pipeline-parallel peers construct it with the same arguments and read the same batches themselves.
-    One thread prepares the next batch while the current one is trained on; what it raises is raised by `next`.
+    One thread prepares the next `prefetch` batches while the current one is trained on; what it raises is raised by
+    `next`. With a `clock`, samples are cut to its lengths, and those of one step padded to the longest of them under
+    the loss mask. `boundaries` marks documents.
     """
 
     def __init__(
@@ -59,43 +66,63 @@ class Loader:
         data_rank: int,
         data_size: int,
         consumed_samples: int = 0,
+        prefetch: int = 1,
+        clock: TokenClock | None = None,
+        boundaries: Boundaries | None = None,
     ):
         self.dataset, self.batch_schedule = dataset, batch_schedule
         self.micro_batch, self.data_rank, self.data_size = micro_batch, data_rank, data_size
         self.consumed_samples = consumed_samples
         """Samples of all batches that `next` has returned, by all ranks."""
+        self.clock, self.boundaries = clock, boundaries
+        self.waited_seconds = 0.0
+        """What `next` has waited for batches so far."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
-        self._next: Future[Batch] | None = None
-        self._prefetch()
+        self._prefetch = prefetch
+        self._asked = consumed_samples
+        """Samples of all batches that have been handed out or asked of the thread."""
+        self._next: deque[Future[Batch]] = deque()
+        self._fill()
 
     def next(self) -> Batch:
         """The next batch. Raises StopIteration after the last, and whatever reading it raised, again at each call."""
-        if self._next is None:
+        if not self._next:
             raise StopIteration(f"no step starts after {self.consumed_samples} samples")
-        batch = self._next.result()
+        begin = time.perf_counter()
+        batch = self._next[0].result()
+        self.waited_seconds += time.perf_counter() - begin
+        self._next.popleft()
         self.consumed_samples += batch.global_batch_size
-        self._prefetch()
+        self._fill()
         return batch
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches that are left."""
-        while self._next is not None:
+        while self._next:
             yield self.next()
 
     def close(self) -> None:
         """Stop the thread; a batch it is preparing is dropped. `next` must not be called again."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self._next = None
+        self._next.clear()
 
-    def _prefetch(self) -> None:
-        over = self.batch_schedule.is_over(self.consumed_samples)
-        self._next = None if over else self._thread.submit(self._read, self.consumed_samples)
+    def _fill(self) -> None:
+        """Ask the thread for batches until enough are on their way."""
+        while len(self._next) < self._prefetch and not self.batch_schedule.is_over(self._asked):
+            self._next.append(self._thread.submit(self._read, self._asked))
+            self._asked += self.batch_schedule.global_batch_size(self._asked)
 
     def _read(self, consumed_samples: int) -> Batch:
         size = self.batch_schedule.global_batch_size(consumed_samples)
         parts = micro_batch_samples(consumed_samples, size, self.micro_batch, self.data_rank, self.data_size)
-        return Batch([self._stack(part) for part in parts], size)
+        # Lengths only grow: the step's last sample, on whichever rank, is its longest.
+        longest = self.clock.length(consumed_samples + size - 1) if self.clock else None
+        return Batch([self._stack(part, longest) for part in parts], size)
 
-    def _stack(self, indices: range) -> dict[str, Tensor]:
+    def _stack(self, indices: range, longest: int | None) -> dict[str, Tensor]:
         samples = [self.dataset[i] for i in indices]
-        return {name: torch.stack([sample[name] for sample in samples]) for name in FIELDS}
+        batch = {name: torch.stack([sample[name][:longest] for sample in samples]) for name in FIELDS}
+        if self.clock:
+            for row, index in enumerate(indices):
+                batch["loss_mask"][row, self.clock.length(index) :] = 0.0
+        return self.boundaries.mark(batch) if self.boundaries else batch

@@ -139,3 +139,13 @@ class Rotary(nn.Module):
         entering = embedded if embedded is not None else block.input_tensor
         length: int = entering.shape[0] * config.context_parallel_size
         return length * config.tensor_model_parallel_size if config.sequence_parallel else length
+
+
+def document_mask(documents: Tensor, own: Tensor) -> Tensor:
+    """Causal attention inside each document, as `forward` takes it.
+
+    Document numbers of a whole sequence [batch, sequence] and the positions of this rank's part of it [own] ->
+    [batch, 1, own, sequence], True where a token must not look.
+    """
+    future = torch.arange(documents.shape[1], device=documents.device) > own[:, None]
+    return ((documents[:, own, None] != documents[:, None, :]) | future)[:, None]

@@ -15,7 +15,7 @@ from megatron_nlg.model.gpt import GPT
 from megatron_nlg.parallel.context import ParallelContext
 
 MicroBatch = dict[str, Tensor]
-"""tokens, labels, loss_mask and, where they are not 0, 1, 2, …, positions: each [micro-batch, sequence]."""
+"""tokens, labels, loss_mask and, where they are asked for, positions and documents; each [micro-batch, sequence]."""
 RunChunk = Callable[..., Tensor]
 """(chunk, tokens, positions, attention mask, **options) -> the chunk's output."""
 
@@ -27,7 +27,8 @@ def own_part(batch: MicroBatch, context: ParallelContext) -> MicroBatch:
     part = {"positions": own.expand(whole.shape[0], -1)}
     if context.layout.context == 1:
         return part | batch
-    return part | {key: value[:, own] for key, value in batch.items()}
+    # Document numbers stay whole: they say what this rank's tokens see of the others'.
+    return part | {key: value if key == "documents" else value[:, own] for key, value in batch.items()}
 
 
 def run_schedule(

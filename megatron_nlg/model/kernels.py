@@ -29,8 +29,8 @@ class Kernels:
     """Operation -> source, printed once at start."""
 
 
-def choose(device: Device, parallel: Parallel) -> Kernels:
-    """Pick kernels for a device."""
+def choose(device: Device, parallel: Parallel, masked: bool = False) -> Kernels:
+    """Pick kernels for a device; `masked` when attention must honour a mask beyond the causal one."""
     active = {"attention": "torch SDPA", "layer norm": "torch", "optimizer": "torch fused AdamW"}
     layer_norm: Any = LayerNorm
     core_attention: Any = ScaledDotProductAttention
@@ -42,7 +42,8 @@ def choose(device: Device, parallel: Parallel) -> Kernels:
             if not parallel.offload_optimizer:  # its kernels update on the GPU only
                 fused_adam = _load("apex.optimizers", "FusedAdam")
                 active["optimizer"] = "apex FusedAdam"
-        if _importable("transformer_engine.pytorch") and parallel.context == 1:
+        # Transformer Engine's attention, told that its mask is causal, passes over the one it is given.
+        if _importable("transformer_engine.pytorch") and parallel.context == 1 and not masked:
             core_attention = _load("megatron.core.extensions.transformer_engine", "TEDotProductAttention")
             active["attention"] = "Transformer Engine"
     return Kernels(layer_norm, RMSNorm, core_attention, fused_adam, active)

@@ -65,12 +65,22 @@ def train(config: RunConfig, folder: Path, terminal: Terminal) -> int:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The run folder's config.yaml must find the corpus and other runs from any current directory."""
-    sections = {}
-    for section, key in (("data", "blend"), ("checkpoint", "load_from")):
-        settings = getattr(config, section)
-        if (path := getattr(settings, key)) is not None:
-            sections[section] = settings.model_copy(update={key: str(Path(path).resolve())})
-    return config.model_copy(update=sections)
+    data, checkpoint = config.data, config.checkpoint
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).resolve())
+
+    update = {
+        "blend": absolute(data.blend),
+        "stages": tuple(stage.model_copy(update={"blend": absolute(stage.blend)}) for stage in data.stages),
+        "validation": {name: absolute(path) for name, path in data.validation.items()},
+    }
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update=update),
+            "checkpoint": checkpoint.model_copy(update={"load_from": absolute(checkpoint.load_from)}),
+        }
+    )
 
 
 def make_run_folder(folder: Path) -> None:
@@ -92,7 +102,7 @@ def _check_data(config: RunConfig, folder: Path) -> None:
 
     prepare_fork()
     import megatron_nlg.training.trainer  # noqa: F401
-    from megatron_nlg.data.datasets import make_plan
+    from megatron_nlg.data.plan import make_plan
     from megatron_nlg.training.checkpoint.format import locate, steps_in
 
     make_plan(config, folder)

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.model.attention import document_mask, own_positions
 from megatron_nlg.model.forward import MicroBatch, logits, own_part, run_schedule
 from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
@@ -65,7 +66,7 @@ class Engine:
         self.config = config
         self.context = context
         seed_step(config.seed, 0, context.at, context.device)
-        self.kernels = choose(context.device, config.parallel)
+        self.kernels = choose(context.device, config.parallel, masked=config.data.reset_attention)
         self.chunks = build_chunks(config, context, self.kernels)
         self._number = {id(chunk): number for number, chunk in enumerate(self.chunks)}
         self.deepspeed, *_ = deepspeed.initialize(
@@ -206,7 +207,8 @@ class Engine:
 
         def forward_loss(batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
             batch = next(batches)
-            out = self._run_chunk(chunk, batch["tokens"], batch["positions"], None, labels=batch["labels"])
+            mask = self._document_mask(batch["documents"]) if "documents" in batch else None
+            out = self._run_chunk(chunk, batch["tokens"], batch["positions"], mask, labels=batch["labels"])
 
             def loss(per_token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
                 mean = (per_token.float() * batch["loss_mask"]).sum() / tokens
@@ -225,6 +227,11 @@ class Engine:
         """A loss times the current scale of fp16; called on the last stage before every backward pass."""
         scaled: Tensor = self.deepspeed.scale(loss)
         return scaled
+
+    def _document_mask(self, documents: Tensor) -> Tensor:
+        """Where this rank's tokens must not look, from the document numbers of the whole sequence."""
+        at, layout = self.context.at, self.context.layout
+        return document_mask(documents, own_positions(documents.shape[1], at.context, layout.context, documents.device))
 
     def _run_chunk(self, chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
         """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2, 3, offload), else directly."""

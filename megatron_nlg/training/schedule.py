@@ -11,6 +11,7 @@ import math
 from megatron_nlg.config.errors import ConfigError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import batch_problems, batch_quantum, ramp_levels
+from megatron_nlg.data.clock import TokenClock
 
 
 class LearningRate:
@@ -61,15 +62,15 @@ class BatchSchedule:
             raise ConfigError(problems, f"batches of data-parallel size {data_parallel}")
         quantum = batch_quantum(config, data_parallel)
         self.levels = [-(-level // quantum) * quantum for level in ramp_levels(config)]
-        self.train_samples = -(-config.schedule.train_tokens // config.model.sequence_length)
+        self._clock = TokenClock(config)
+        self.train_samples = self._clock.samples(config.schedule.train_tokens)
         self._samples_per_micro_batch = config.batch.micro * data_parallel
-        self._sequence_length = config.model.sequence_length
         self._ramp_tokens = config.batch.ramp.tokens if config.batch.ramp else 0
 
     def global_batch_size(self, consumed_samples: int) -> int:
         """Sequences in the step that starts when `consumed_samples` sequences have been consumed."""
         increments = len(self.levels) - 1
-        consumed_tokens = consumed_samples * self._sequence_length
+        consumed_tokens = self._clock.tokens(consumed_samples)
         if increments == 0 or consumed_tokens >= self._ramp_tokens:
             return self.levels[-1]
         return self.levels[consumed_tokens * increments // self._ramp_tokens]
@@ -93,8 +94,7 @@ class BatchSchedule:
         for k, size in enumerate(self.levels):
             end = samples
             if k < increments:  # the first sample that belongs to level k + 1
-                per_level = increments * self._sequence_length
-                end = min(samples, -(-(k + 1) * self._ramp_tokens // per_level))
+                end = min(samples, self._clock.samples(-(-(k + 1) * self._ramp_tokens // increments)))
             here = max(0, -(-(end - consumed) // size))
             steps += here
             consumed += here * size

@@ -17,9 +17,12 @@ from typing import IO, Any
 from torch import Tensor
 
 from megatron_nlg.config.dump import to_yaml
-from megatron_nlg.config.errors import MegatronNlgError
+from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.data.datasets import Datasets, build_datasets
+from megatron_nlg.data.clock import TokenClock
+from megatron_nlg.data.datasets import build_datasets
+from megatron_nlg.data.documents import Boundaries
+from megatron_nlg.data.identity import blend_changes, without_blend
 from megatron_nlg.data.loader import Batch, Loader
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.supervisor import STOP_SIGNALS
@@ -29,7 +32,7 @@ from megatron_nlg.training.callbacks.profiler import Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
 from megatron_nlg.training.callbacks.wandb import WandB
-from megatron_nlg.training.checkpoint.format import Progress, model_identity
+from megatron_nlg.training.checkpoint.format import Progress, check_identity, model_identity
 from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
@@ -45,12 +48,14 @@ class Trainer:
         self.datasets = build_datasets(config, folder)
         self.engine = Engine(config, context)
         self.learning_rate = LearningRate(config)
+        self.clock = TokenClock(config)
         self.batches = BatchSchedule(config, context.layout.data)
         self.throughput = Throughput(config, context.layout.world_size, context.device.name)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint, context)
-        fresh = Progress(identity=run_identity(config, self.datasets))
-        loaded, self._damaged = self.checkpoints.load(self.engine, fresh.identity)
-        self.progress = loaded if loaded.step else fresh
+        self._identity = model_identity(config) | self.datasets.plan.identity
+        self._blend_changes: list[str] = []
+        loaded, self._damaged = self.checkpoints.load(self.engine, self._identity, self._check_identity)
+        self.progress = replace(loaded, identity=self._identity)
         self.engine.restore_loss_scale(self.progress.loss_scale)
         self._skipped_before = self.progress.skipped_steps
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
@@ -72,6 +77,8 @@ class Trainer:
         status = "failed"
         self._tell(lambda c: c.on_start(self.run))
         try:
+            if self._blend_changes:
+                self._event("changed blend", samples=self.progress.consumed_samples, changes=self._blend_changes)
             for problem in self._damaged:
                 self._event("damaged checkpoint", problem=problem)
             if self.checkpoints.loaded_from and not self.progress.step:
@@ -88,13 +95,14 @@ class Trainer:
     def _loop(self, caught: list[int]) -> str:
         """Steps until the end or a signal."""
         config, watch = self.config, Stopwatch(self.progress.step)
-        train = self._loader(self.datasets.train, self.batches, self.progress.consumed_samples)
+        cut = self.clock if config.schedule.sequence_warmup else None
+        train = self._loader(self.datasets.train, self.batches, self.progress.consumed_samples, cut)
         try:
             for batch in train:
                 step = self.progress.step + 1
                 for callback in self.callbacks:
                     callback.on_step_start(self.run, step)
-                lr = self.learning_rate(self.progress.consumed_samples * config.model.sequence_length)
+                lr = self.learning_rate(self.clock.tokens(self.progress.consumed_samples))
                 result = self.engine.train_step(self._to_device(batch), lr, step)
                 self.progress = replace(
                     self.progress,
@@ -103,7 +111,7 @@ class Trainer:
                     skipped_steps=self._note_skips(),
                 )
                 if step % config.log.interval == 0 or self.batches.is_over(train.consumed_samples):
-                    metrics = self._metrics(result, lr, batch.global_batch_size, watch)
+                    metrics = self._metrics(result, lr, batch, watch, train.waited_seconds)
                     for callback in self.callbacks:
                         callback.on_step(self.run, metrics)
                 with watch.paused():
@@ -128,7 +136,7 @@ class Trainer:
 
     # ---- parts of a step -----------------------------------------------------------------------------------------
 
-    def _loader(self, dataset: Any, sizes: Any, consumed_samples: int = 0) -> Loader:
+    def _loader(self, dataset: Any, sizes: Any, consumed_samples: int = 0, clock: TokenClock | None = None) -> Loader:
         return Loader(
             dataset,
             sizes,
@@ -136,30 +144,36 @@ class Trainer:
             data_rank=self.context.at.data,
             data_size=self.context.layout.data,
             consumed_samples=consumed_samples,
+            prefetch=self.config.data.prefetch,
+            clock=clock,
+            boundaries=Boundaries.of(self.config.data, self.datasets.plan.tokenizer.eod),
         )
 
     def _to_device(self, batch: Batch) -> list[dict[str, Tensor]]:
         device = self.context.device.torch
         return [{key: value.to(device, non_blocking=True) for key, value in mb.items()} for mb in batch.micro_batches]
 
-    def _metrics(self, result: StepResult, lr: float, batch_size: int, watch: Stopwatch) -> StepMetrics:
-        """Fetch a step's numbers from the device."""
+    def _metrics(self, result: StepResult, lr: float, batch: Batch, watch: Stopwatch, waited: float) -> StepMetrics:
+        """Fetch a step's numbers from the device. `waited` is what the loader has waited so far, in seconds."""
         loss, grad_norm = float(result.loss), float(result.grad_norm)
-        seconds = watch.lap(self.progress.step)
-        tokens = batch_size * self.config.model.sequence_length
+        seconds, data_seconds = watch.lap(self.progress.step, waited)
+        consumed, size = self.progress.consumed_samples, batch.global_batch_size
+        tokens = self.clock.tokens(consumed) - self.clock.tokens(consumed - size)
         tflops = self.throughput.model_tflops_per_gpu(tokens, seconds)
         return StepMetrics(
             step=self.progress.step,
-            samples=self.progress.consumed_samples,
-            tokens=self.progress.consumed_samples * self.config.model.sequence_length,
+            samples=consumed,
+            tokens=self.clock.tokens(consumed),
             loss=loss,
             grad_norm=grad_norm,
             lr=lr,
-            batch_size=batch_size,
+            batch_size=size,
             step_seconds=seconds,
             tokens_per_second=tokens / seconds,
             model_tflops_per_gpu=tflops,
             mfu=self.throughput.mfu(tflops),
+            data_seconds=data_seconds,
+            sequence_length=batch.micro_batches[0]["tokens"].shape[1] if self.config.schedule.sequence_warmup else None,
         )
 
     def _note_skips(self) -> int:
@@ -183,6 +197,18 @@ class Trainer:
         self._tell(lambda c: c.on_validation(self.run, rows))
 
     # ---- checkpoints and callbacks -------------------------------------------------------------------------------
+
+    def _check_identity(self, saved: Progress, folder: Path) -> None:
+        """Refuse to go on with another model, or with other data unless data.accept_changed_blend says so."""
+        check_identity(without_blend(saved.identity), without_blend(self._identity), folder)
+        changes = blend_changes(saved.identity, self._identity, saved.consumed_samples, self.clock)
+        if changes and not self.config.data.accept_changed_blend:
+            raise InputError(
+                f"{folder}: the data have changed since this checkpoint: {'; '.join(changes)}; set them back, choose a "
+                f"new folder with --out, or go on with the new data after sample {saved.consumed_samples:,} by "
+                "data.accept_changed_blend=true"
+            )
+        self._blend_changes = changes
 
     def _save(self) -> None:
         self._tell_of_checkpoint(self.checkpoints.wait())
@@ -223,14 +249,14 @@ class Stopwatch:
     """Wall time of steps, without what they are paused for."""
 
     def __init__(self, step: int):
-        self._since, self._step = time.perf_counter(), step
+        self._since, self._step, self._waited = time.perf_counter(), step, 0.0
 
-    def lap(self, step: int) -> float:
-        """Mean seconds of a step since the last lap."""
-        now = time.perf_counter()
-        seconds = (now - self._since) / (step - self._step)
-        self._since, self._step = now, step
-        return seconds
+    def lap(self, step: int, waited: float = 0.0) -> tuple[float, float]:
+        """Mean seconds of a step since the last lap, and of its share of `waited`, a sum that only grows."""
+        now, steps = time.perf_counter(), step - self._step
+        means = (now - self._since) / steps, (waited - self._waited) / steps
+        self._since, self._step, self._waited = now, step, waited
+        return means
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -264,16 +290,3 @@ def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list
     if config.log.profile_steps:
         callbacks.append(Profiler())
     return callbacks
-
-
-def run_identity(config: RunConfig, datasets: Datasets) -> dict[str, Any]:
-    """Settings that a run keeps for life: with another value it would be another model, or read other samples."""
-    data = {
-        "seed": config.seed,
-        "schedule.train_tokens": config.schedule.train_tokens,
-        "batch.global": config.batch.global_,
-        "data.split": list(config.data.split),
-        "tokenizer": datasets.blend.tokenizer.identity,
-    }
-    sources = {f"source {s.name}": [s.weight, s.documents, s.token_count] for s in datasets.blend.sources}
-    return model_identity(config) | data | sources

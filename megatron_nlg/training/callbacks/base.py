@@ -53,6 +53,10 @@ class StepMetrics:
     """Model TFLOP/s of one device (throughput.py)."""
     mfu: float | None
     """Share of the device's peak, or None when that is not known."""
+    data_seconds: float = 0.0
+    """What a step waited for its batch on rank 0, in seconds; the mean since the last row."""
+    sequence_length: int | None = None
+    """Tokens of the step's longest sample, while schedule.sequence_warmup cuts them."""
 
 
 @dataclass(frozen=True)

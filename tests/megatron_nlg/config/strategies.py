@@ -15,6 +15,26 @@ def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | values
 
 
+def sequence_warmups(quantum: int) -> st.SearchStrategy[dict[str, int]]:
+    """Warm-ups of a sequence longer than `quantum`, by multiples of it."""
+    multiples = st.integers(1, 9).map(lambda n: n * quantum)
+    return st.fixed_dictionaries({"start": st.just(quantum), "multiple": multiples, "tokens": st.integers(1, 10**6)})
+
+
+def stages(train_tokens: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Stages in their order, all within training."""
+    mixture = st.fixed_dictionaries(
+        {"weights": st.dictionaries(st.text(max_size=5), positive_float, min_size=1, max_size=2)},
+        optional={"blend": st.text(max_size=9)},
+    )
+    begins = st.lists(st.integers(0, train_tokens - 1), unique=True, max_size=2).map(sorted)
+    return begins.flatmap(
+        lambda at: st.tuples(*[mixture] * len(at)).map(
+            lambda ms: [{"from_tokens": begin, **m} for begin, m in zip(at, ms, strict=True)]
+        )
+    )
+
+
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Any]:
     """A tree as YAML gives it, that `build` and `consistency` accept."""
@@ -24,6 +44,8 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
     share = draw(small)
     heads, groups = tensor * share, tensor * draw(st.sampled_from([1, share]))
     head_size = draw(st.integers(1, 64))
+    quantum = tensor * 2 * context
+    sequence_length = quantum * draw(st.integers(1, 256))
     train_tokens = draw(st.integers(10, 10**12))
     start, increment, levels = draw(st.integers(1, 64)), draw(st.integers(1, 64)), draw(st.integers(0, 9))
     global_batch = start + increment * levels
@@ -36,7 +58,7 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
         "normalization": draw(st.sampled_from(["layernorm", "rmsnorm"])),
         "bias": draw(st.booleans()),
         "position_embedding": draw(st.sampled_from(["learned", "rotary"])) if head_size > 1 else "learned",
-        "sequence_length": tensor * 2 * context * draw(st.integers(1, 256)),
+        "sequence_length": sequence_length,
         "vocab_size": draw(st.integers(1, 60000)),
         "vocab_multiple": tensor * draw(st.integers(1, 64)),
         "ffn_hidden_size": draw(maybe(st.integers(1, 64).map(lambda n: n * tensor))),
@@ -77,8 +99,15 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
             "warmup_tokens": draw(st.integers(0, train_tokens)),
             "decay": draw(st.sampled_from(["constant", "linear", "cosine", "wsd"])),
             "min_lr_ratio": draw(fraction),
+            "sequence_warmup": draw(maybe(sequence_warmups(quantum))) if sequence_length > quantum else None,
         },
-        "data": {"blend": draw(maybe(st.text(max_size=20))), "split": [0.75, 0.25]},
+        "data": {
+            "blend": draw(maybe(st.text(max_size=20))),
+            "split": [0.75, 0.25],
+            "stages": draw(stages(train_tokens)),
+            "validation": draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2)),
+            "reset_attention": draw(st.booleans()),
+        },
         "log": {
             "wandb_project": draw(st.text(max_size=20) | st.sampled_from(["1e5", "5e-5", "null", "yes", "1:30", "~"])),
             "profile_steps": draw(maybe(st.just([first, first + draw(st.integers(0, 9))]))),

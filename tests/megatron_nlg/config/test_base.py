@@ -47,7 +47,7 @@ def test_generated_configs_are_valid(tree: dict[str, Any]) -> None:
 
 @given(
     trees(),
-    st.sampled_from(SECTIONS).filter(lambda s: s != "batch.ramp."),
+    st.sampled_from(SECTIONS).filter(lambda s: s not in ("batch.ramp.", "data.stages.", "schedule.sequence_warmup.")),
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True),
 )
 def test_any_unknown_key_is_reported_and_a_known_one_named(tree: dict[str, Any], section: str, name: str) -> None:
@@ -61,6 +61,13 @@ def test_any_unknown_key_is_reported_and_a_known_one_named(tree: dict[str, Any],
     problem = caught.value.problems[0]
     assert problem.message == "unknown key"
     assert any(k.rpartition(".")[2] in problem.mend for k in known)
+
+
+def test_an_unknown_key_of_a_lists_item_names_the_lists_keys() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.stages\.0\.from_token: unknown key; did you mean data\.stages\.from_to"
+    ):
+        build(RunConfig, {"data": {"stages": [{"from_token": 0, "blend": "b"}]}}, "file")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,38 @@ RAMP = "batch.ramp={start: 4, increment: 4, tokens: 1000}"
         (["schedule.warmup_tokens=1e9"], "schedule.warmup_tokens", r"the warm-up (1000000000) is longer"),
         (["log.profile_steps=[5, 4]"], "log.profile_steps", "[5, 4] ends before it starts"),
         (["checkpoint.load=all"], "checkpoint.load", "set checkpoint.load_from too"),
+        (
+            ["schedule.sequence_warmup={start: 32, tokens: 9}"],
+            "schedule.sequence_warmup.start",
+            "32 is not below model.sequence_length 32",
+        ),
+        (
+            ["schedule.sequence_warmup={start: 8, tokens: 9, multiple: 3}", "parallel={tensor: 2, sequence: true}"],
+            "schedule.sequence_warmup.multiple",
+            "3 is not divisible by 2, as parallel.sequence or parallel.context needs; nearest: 2 or 4",
+        ),
+        (
+            ["data.stages=[{from_tokens: 5, weights: {a: 1}}, {from_tokens: 5, blend: b}]"],
+            "data.stages.1.from_tokens",
+            "5 does not come after 5",
+        ),
+        (
+            ["data.stages=[{from_tokens: 1e9, blend: b}]"],
+            "data.stages.0.from_tokens",
+            "1000000000 is never reached: schedule.train_tokens is 10240",
+        ),
+        (
+            ["schedule.sequence_warmup={start: 6, tokens: 9, multiple: 8}", "parallel.context=2"],
+            "schedule.sequence_warmup.start",
+            "6 is not divisible by 4, as parallel.sequence or parallel.context needs; nearest: 4 or 8",
+        ),
+        (
+            ["data.reset_positions=true", "model.position_embedding=rotary"],
+            "data.reset_positions",
+            "rotary positions are relative",
+        ),
+        (["data.stages=[{from_tokens: 5}]"], "data.stages.0", "says nothing of its mixture; give blend, weights or"),
+        (["data.stages=[{from_tokens: 5, weights: {}}]"], "data.stages.0.weights", "names no source"),
         (["data.split=[0.9, 0.2]"], "data.split", "[0.9, 0.2] does not sum to 1"),
         (["batch.ramp={start: 17, increment: 1, tokens: 1}"], "batch.ramp.start", "17 is above batch.global 16"),
         (

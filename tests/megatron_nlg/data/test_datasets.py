@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.data import datasets
+from megatron_nlg.data import mixture
 from megatron_nlg.data.datasets import Datasets, build_datasets
 from tests.megatron_nlg.data.corpus import TWO, Source, alone, digest, write_corpus
 from tests.tiny import tiny
@@ -68,8 +68,7 @@ def test_sources_are_drawn_by_their_weights(tmp_path: Path, group: None, weights
 
 def test_one_source_needs_no_blending(tmp_path: Path, group: None) -> None:
     built = build(write_corpus(tmp_path / "corpus", {"docs": Source(200, 60, 5.0)}), tmp_path)
-    assert type(built.train).__name__ == "GPTDataset"
-    assert len(built.train) >= 336
+    assert [built.train.locate(i) for i in range(len(built.train))] == [("docs", i) for i in range(336)]
 
 
 def test_validation_is_per_source_and_disjoint_from_training(tmp_path: Path, group: None) -> None:
@@ -78,7 +77,7 @@ def test_validation_is_per_source_and_disjoint_from_training(tmp_path: Path, gro
     assert list(built.valid) == ["docs", "code"]
     assert all(len(v) >= 2 * 16 for v in built.valid.values())
     for number, (name, valid) in enumerate(built.valid.items()):
-        source = built.train.datasets[number]
+        [source] = built.train.streams[name].blocks
         assert set(valid.indices).isdisjoint(source.indices)
         assert sorted([*source.indices, *valid.indices]) == list(range(TWO[name].documents))
         assert len(valid.indices) == TWO[name].documents // 10
@@ -92,14 +91,14 @@ def test_no_token_is_taken_for_padding(tmp_path: Path, group: None) -> None:
     tokens = np.concatenate([built.train[i]["labels"].numpy() for i in range(300)])
     masks = np.concatenate([built.train[i]["loss_mask"].numpy() for i in range(300)])
     assert (masks == 1).all()
-    assert (tokens == built.blend.tokenizer.eod).sum() > 1000
+    assert (tokens == built.plan.tokenizer.eod).sum() > 1000
     raw = np.fromfile(blend.parent / "tokens" / "docs.bin", np.uint16)
     assert np.mean(tokens == 0) == pytest.approx(np.mean(raw == 0), rel=0.3)
 
 
 def test_a_pad_id_that_is_a_token_would_be_masked(tmp_path: Path, group: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trap that DatasetTokenizer.pad avoids. When this fails, Megatron-core has mended it."""
-    monkeypatch.setattr(datasets.DatasetTokenizer, "pad", 7)
+    monkeypatch.setattr(mixture.DatasetTokenizer, "pad", 7)
     train = build(write_corpus(tmp_path / "corpus", {"docs": Source(400, 5, 1.0)}), tmp_path).train
     assert min(float(train[i]["loss_mask"].min()) for i in range(100)) == 0
     assert not any(bool((train[i]["labels"] == 7).any()) for i in range(100))

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from megatron_nlg.data.clock import TokenClock
 from megatron_nlg.data.loader import Batch, Loader
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches
 from tests.tiny import tiny
@@ -135,3 +137,44 @@ def test_a_process_that_closes_nothing_still_ends(ending: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60, capture_output=True, check=False)
     assert done.returncode == {"": 0, "s": 3}.get(ending[:1], 1), done.stderr
+
+
+def test_no_more_batches_are_prepared_ahead_than_asked_for() -> None:
+    dataset = Numbers()
+    one = Loader(dataset, FixedBatches(4, 9), micro_batch=4, data_rank=0, data_size=1, prefetch=3)
+    until(lambda: len(dataset.read) >= 12)
+    one.next()
+    until(lambda: len(dataset.read) >= 16)
+    time.sleep(0.05)
+    assert dataset.read == list(range(16))
+    assert [samples(batch)[0] for batch in one] == [4, 8, 12, 16, 20, 24, 28, 32]
+    one.close()
+
+
+def test_waiting_is_measured() -> None:
+    class Slow(Numbers):
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            time.sleep(0.02)
+            return super().__getitem__(index)
+
+    one = Loader(Slow(), FixedBatches(4, 2), micro_batch=4, data_rank=0, data_size=1)
+    one.next()
+    assert 0.04 < one.waited_seconds < 5
+    one.close()
+
+
+def test_short_samples_are_cut_and_padded_to_the_steps_longest() -> None:
+    clock = TokenClock(tiny("model.sequence_length=5", "schedule.sequence_warmup={start: 2, multiple: 2, tokens: 12}"))
+    assert [clock.length(i) for i in range(7)] == [2, 2, 2, 4, 4, 5, 5]
+    one = Loader(Numbers(), FixedBatches(4, 2), micro_batch=2, data_rank=0, data_size=1, clock=clock)
+    first, second = list(one)
+    assert [m["tokens"].shape for m in first.micro_batches] == [(2, 4)] * 2
+    assert [m["loss_mask"].sum(dim=1).tolist() for m in first.micro_batches] == [[2, 2], [2, 4]]
+    assert [m["loss_mask"].sum(dim=1).tolist() for m in second.micro_batches] == [[4, 5], [5, 5]]
+    one.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)

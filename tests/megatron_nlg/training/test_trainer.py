@@ -304,3 +304,66 @@ def test_retention(world: World, settings: list[str], tmp_path: Path) -> None:
 def test_missing_blend_is_bad_input_on_every_rank(world: World, tmp_path: Path) -> None:
     for message in world.run(2, refused, tiny(f"data.blend={tmp_path}/none.yaml"), tmp_path / "run"):
         assert message.startswith("2 ") and "none.yaml" in message
+
+
+# ---- data ----------------------------------------------------------------------------------------------------------
+
+SHORT = "schedule.sequence_warmup={start: 8, multiple: 8, tokens: 1024}"
+PACKED = ("data.reset_attention=true", "data.reset_positions=true", "data.mask_eod_loss=true")
+LATER = "data.stages=[{from_tokens: 2048, weights: {code: 1}}]"
+
+
+def test_everything_of_the_data_section_is_equal_in_every_layout_and_after_a_resume(
+    world: World, settings: list[str], corpus: Path, tmp_path: Path
+) -> None:
+    """Sequence warm-up, documents, stages and a further validation set at once."""
+    further = f"data.validation={{further: {corpus}}}"
+    config = [*settings, SHORT, *PACKED, LATER, further]
+    world.run(1, go, tiny(*config), tmp_path / "one")
+    one = rows(tmp_path / "one")
+    assert [row["sequence_length"] for row in one][:4] == [8, 8, 16, 16]
+    assert one[-1]["sequence_length"] == 32
+    assert one[-1]["tokens"] >= TOKENS
+    assert [row["tokens"] for row in one][:3] == [16 * 8, 2 * 16 * 8, 2 * 16 * 8 + 11 * 8 + 5 * 16]
+    assert {row["source"] for row in rows(tmp_path / "one", "valid")} == {"docs", "code", "further"}
+    assert all(0 <= row["data_seconds"] <= row["step_seconds"] for row in one)
+
+    folder = tmp_path / "many"
+    assert set(world.run(8, go, tiny(*config, *LAYOUT), folder, (5, "crash"))) == {"crashed"}
+    assert set(world.run(2, go, tiny(*config, "parallel.context=2"), folder)) == {"done"}
+    for got, want in zip(rows(folder), one, strict=True):
+        assert (got["tokens"], got["lr"]) == (want["tokens"], want["lr"])
+        assert got["loss"] == pytest.approx(want["loss"], rel=1e-5)
+
+
+def test_a_changed_blend_is_refused_unless_it_is_accepted(
+    world: World, settings: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "checkpoints" / "step_00000008")
+    changed = [*settings, "data.stages=[{from_tokens: 0, weights: {docs: 0.5, code: 0.3}}]"]
+    [message, *_] = world.run(2, refused, tiny(*changed), folder)
+    assert "source docs has weight 0.5 and had 0.7;" in message
+    assert "after sample 96 by data.accept_changed_blend=true" in message
+
+    accepted = tiny(*changed, "data.accept_changed_blend=true")
+    assert world.run(2, go, accepted, folder) == ["done"] * 2
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    [event] = [event for event in events if event["event"] == "changed blend"]
+    assert (event["samples"], event["changes"]) == (96, ["source docs has weight 0.5 and had 0.7"])
+    # What was accepted is the run's own from then on, and what it was before is not.
+    assert world.run(2, go, tiny(*changed), folder) == ["done"] * 2
+    assert world.run(2, refused, tiny(*settings), folder)[0].startswith("2 ")
+
+
+def test_a_stage_may_be_added_before_it_is_reached(
+    world: World, settings: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "checkpoints" / "step_00000008")  # step 6: 3072 tokens
+    assert "stage 2048: source code is new" in world.run(2, refused, tiny(*settings, LATER), folder)[0]
+    assert world.run(2, go, tiny(*settings, LATER.replace("2048", "3584")), folder) == ["done"] * 2
+    assert curve(folder)[6] == pytest.approx(curve(undisturbed)[6], rel=1e-4)
+    assert curve(folder)[7] != pytest.approx(curve(undisturbed)[7], rel=1e-4)

@@ -35,7 +35,7 @@ def test_rows_hold_what_the_contract_says(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 4, 4]
     assert set(rows[0]) == {
         *("step", "samples", "tokens", "loss", "grad_norm", "lr", "batch_size", "step_seconds"),
-        *("tokens_per_second", "model_tflops_per_gpu", "mfu"),
+        *("tokens_per_second", "model_tflops_per_gpu", "mfu", "data_seconds", "sequence_length"),
     }
     assert rows[4] == {"split": "valid", "step": 4, "source": "docs", "loss": 3.6, "perplexity": 50.0}
     events = read_rows(tmp_path / "events.jsonl")
