@@ -295,6 +295,9 @@ class Log(Section):
     """Write TensorBoard event files to `tensorboard/` in the run folder."""
     profile_steps: Annotated[tuple[Positive, Positive], BeforeValidator(_pair)] | None = None
     """First and last step that torch's profiler records, as a Chrome trace in `logs/`."""
+    timeline_steps: Annotated[tuple[Positive, Positive], BeforeValidator(_pair)] | None = None
+    """First and last step of which every rank's phases are recorded, as one Chrome trace in `logs/`; `report` draws
+    it."""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
     """Dense peak of one accelerator in this precision, for MFU; looked up by its name when not given."""
 

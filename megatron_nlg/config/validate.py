@@ -185,8 +185,10 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
             f"the warm-up ({schedule.warmup_tokens}) is longer than the decay ({decay_tokens})",
             "shorten it",
         )
-    if config.log.profile_steps and config.log.profile_steps[0] > config.log.profile_steps[1]:
-        yield Problem("log.profile_steps", f"{list(config.log.profile_steps)} ends before it starts", "swap the two")
+    for key in ("profile_steps", "timeline_steps"):
+        steps = getattr(config.log, key)
+        if steps and steps[0] > steps[1]:
+            yield Problem(f"log.{key}", f"{list(steps)} ends before it starts", "swap the two")
     if config.checkpoint.load == "all" and config.checkpoint.load_from is None:
         yield Problem("checkpoint.load", "all of nothing", "set checkpoint.load_from too, or leave load out")
     if ramp and ramp.start > config.batch.global_:

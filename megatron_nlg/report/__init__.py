@@ -27,14 +27,18 @@ def run(args: argparse.Namespace) -> int:
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Draw a run folder; returns the page's path. Raises InputError for a folder or file that can't be used."""
+    from megatron_nlg.report.gantt import write_png
     from megatron_nlg.report.page import page
     from megatron_nlg.report.record import read_record
     from megatron_nlg.training.callbacks.metrics import replace_text
 
     path = out or folder / "report.html"
-    text = page(read_record(folder))
+    record = read_record(folder)
+    text = page(record)
     try:
         replace_text(path, text)
+        if record.pipeline:
+            write_png(record.pipeline)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}; choose another file with --out") from None
     return path

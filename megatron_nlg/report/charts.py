@@ -76,10 +76,11 @@ def chart(name: str, panels: Sequence[Panel], resumes: Sequence[int], height: fl
                 ax.legend(loc="upper right", ncols=min(4, len(panel.series)), fontsize=9)
         axes[-1].set_xlabel("step")
         figure.align_ylabels()
-        return _svg(figure, name)
+        return svg(figure, name)
 
 
-def _svg(figure: Any, name: str) -> str:
+def svg(figure: Any, name: str) -> str:
+    """A matplotlib figure as an SVG element; `name` makes its ids."""
     out = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # matplotlib's fonts lack it; the reader's browser draws the text

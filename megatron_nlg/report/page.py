@@ -15,6 +15,7 @@ from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.parameters import total_parameters
 from megatron_nlg.report.charts import COLORS, Panel, Series, chart
 from megatron_nlg.report.diagrams import flow_diagram, layout_diagram, stages_of
+from megatron_nlg.report.gantt import gantt_svg, note
 from megatron_nlg.report.record import Record, Row
 from megatron_nlg.report.text import bytes_text, count_text, duration_text, time_text
 
@@ -70,6 +71,7 @@ def page(record: Record) -> str:
         _rates(record),
         _throughput(record),
         _layout(record),
+        _timeline(record),
         _data(record),
         _samples(record),
         _checkpoints(record),
@@ -227,6 +229,12 @@ def _layout(record: Record) -> str:
     if changes:
         note += f" The layout changed at a resume: {'; '.join(changes)}."
     return _section("Layout", escape(note), layout_diagram(layout, record.config.model.num_layers))
+
+
+def _timeline(record: Record) -> str:
+    if record.pipeline is None:
+        return ""
+    return _section("Timeline", escape(note(record.pipeline)), gantt_svg(record.pipeline))
 
 
 def _data(record: Record) -> str:

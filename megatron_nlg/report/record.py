@@ -12,6 +12,7 @@ from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.parallel.layout import Layout
+from megatron_nlg.report.gantt import Pipeline, read_pipeline
 from megatron_nlg.training.callbacks.metrics import EVENTS, METRICS, read_rows
 
 SAMPLES = "samples.jsonl"
@@ -32,6 +33,8 @@ class Record:
     """In the order they happened."""
     samples: list[Row]
     """Generated texts: prompt, text, settings."""
+    pipeline: Pipeline | None
+    """The last step of which a timeline was recorded."""
     corpus: Mapping[str, Any] | None
     """The corpus's stats.json, where the blend has one beside it."""
 
@@ -81,6 +84,7 @@ def read_record(folder: Path) -> Record:
         valid={source: [rows[step] for step in sorted(rows)] for source, rows in valid.items()},
         events=_events(folder),
         samples=_samples(folder),
+        pipeline=read_pipeline(folder),
         corpus=_corpus(config),
     )
 

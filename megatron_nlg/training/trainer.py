@@ -37,6 +37,7 @@ from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
 from megatron_nlg.training.throughput import Throughput
+from megatron_nlg.training.timeline import Timeline
 
 
 class Trainer:
@@ -59,6 +60,7 @@ class Trainer:
         self.engine.restore_loss_scale(self.progress.loss_scale)
         self._skipped_before = self.progress.skipped_steps
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
+        self.timeline = Timeline(config.log.timeline_steps, self.engine, context, folder)
         self.callbacks = choose_callbacks(config, terminal)
         self.run = Run(
             config=config,
@@ -86,6 +88,7 @@ class Trainer:
             self._event("kernels", **self.engine.kernels.active)
             with caught_signals() as caught:
                 status = self._loop(caught)
+                self.timeline.finish()
                 self._save_now()
             self._event("peak memory", mib=self.context.gather(self.context.device.peak_memory_bytes() >> 20))
         finally:
@@ -103,7 +106,8 @@ class Trainer:
                 for callback in self.callbacks:
                     callback.on_step_start(self.run, step)
                 lr = self.learning_rate(self.clock.tokens(self.progress.consumed_samples))
-                result = self.engine.train_step(self._to_device(batch), lr, step)
+                with self.timeline.step(step, len(batch.micro_batches), train.waited_seconds):
+                    result = self.engine.train_step(self._to_device(batch), lr, step)
                 self.progress = replace(
                     self.progress,
                     step=step,

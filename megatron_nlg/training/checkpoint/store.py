@@ -180,19 +180,23 @@ class Checkpoints:
     # ---- loading -------------------------------------------------------------------------------------------------
 
     def load(
-        self, engine: Engine, identity: dict[str, Any], check: Callable[[Progress, Path], None]
+        self, engine: Engine, identity: dict[str, Any], check: Callable[[Progress, Path], None] | None = None
     ) -> tuple[Progress, list[str]]:
         """Load the newest whole checkpoint, if there is any, and say what was wrong with newer ones.
 
-        `check` raises InputError for one of another model or other data. A run that has none of its own yet starts from
-        `checkpoint.load_from`, if that is set and fits `identity`. Raises InputError when all are damaged.
+        `check` raises InputError for one of another model or other data; without it all must be as in `identity`. A run
+        that has none of its own yet starts from `checkpoint.load_from`, if that is set. Raises InputError when all are
+        damaged.
         """
         if self.context.is_main:
             for left in self.folder.glob(".step_*"):  # of a killed writer
                 shutil.rmtree(left, ignore_errors=True)
         folder, progress, damaged = self._newest_whole(list(candidates(self.folder)))
         if folder is not None:
-            check(progress, folder)
+            if check:
+                check(progress, folder)
+            else:
+                check_identity(progress.identity, identity, folder)
             self._fill(engine, folder, progress)
         elif self.settings.load_from is not None:
             progress, damaged = self._load_from(engine, Path(self.settings.load_from), identity)
