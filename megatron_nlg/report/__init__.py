@@ -1,9 +1,10 @@
-"""`megatron-nlg report`: a run drawn as one self-contained HTML page."""
+"""`megatron-nlg report`: a run, or several laid over each other, as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from megatron_nlg.config.errors import InputError
@@ -11,8 +12,10 @@ from megatron_nlg.config.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder; it may still be training")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where the page goes (RUN/report.html)")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="run folders; they may still be training")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="where the page goes (RUN/report.html; comparison.html for several)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,7 +23,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     with Console(stderr=True).status("drawing the report"):
-        path = write_report(args.run, args.out)
+        several = len(args.run) > 1
+        path = write_comparison(args.run, args.out) if several else write_report(args.run[0], args.out)
     print(path, file=sys.stdout)
     return 0
 
@@ -39,6 +43,24 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         replace_text(path, text)
         if record.pipeline:
             write_png(record.pipeline)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another file with --out") from None
+    return path
+
+
+def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Draw several run folders on one page; returns its path. Raises InputError as `write_report` does."""
+    from megatron_nlg.report.comparison import comparison
+    from megatron_nlg.report.record import read_record
+    from megatron_nlg.training.callbacks.metrics import replace_text
+
+    repeated = {str(folder) for folder in folders if [f.resolve() for f in folders].count(folder.resolve()) > 1}
+    if repeated:
+        raise InputError(f"{', '.join(sorted(repeated))}: given twice; name each run once")
+    path = out or Path("comparison.html")
+    text = comparison([read_record(folder) for folder in folders])
+    try:
+        replace_text(path, text)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}; choose another file with --out") from None
     return path

@@ -59,10 +59,14 @@ class Panel:
     log: bool = False
 
 
-def chart(name: str, panels: Sequence[Panel], resumes: Sequence[int], height: float) -> str:
-    """Panels over one step axis, resumes marked, as an SVG element. `height` in inches a panel; `name` makes ids."""
+def chart(name: str, panels: Sequence[Panel], resumes: Sequence[int], height: float, axis: str = "step") -> str:
+    """Panels over one axis of steps (or tokens), resumes marked, as an SVG element.
+
+    `height` is in inches a panel; `name` makes ids.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(10, height * len(panels) + 0.4), layout="constrained")
@@ -74,7 +78,9 @@ def chart(name: str, panels: Sequence[Panel], resumes: Sequence[int], height: fl
             _mark_resumes(ax, resumes, named=number == 0)
             if len(panel.series) > 1:
                 ax.legend(loc="upper right", ncols=min(4, len(panel.series)), fontsize=9)
-        axes[-1].set_xlabel("step")
+        axes[-1].set_xlabel(axis)
+        if axis != "step":
+            axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         figure.align_ylabels()
         return svg(figure, name)
 

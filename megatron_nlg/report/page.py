@@ -78,16 +78,22 @@ def page(record: Record) -> str:
         _events(record),
         _config(record),
     ]
-    body = "\n".join(section for section in sections if section)
+    return document(title, _header(record, title), sections)
+
+
+def document(title: str, header: str, sections: Sequence[str]) -> str:
+    """The page around its header and sections; `title` is escaped already."""
+    body = "\n".join(part for part in sections if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title} · megatron_nlg</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{_header(record, title)}\n{body}\n</main>\n</body>\n</html>\n"
+        f"{header}\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _section(title: str, note: str, *parts: str) -> str:
+def section(title: str, note: str, *parts: str) -> str:
+    """A titled part of the page; the note and parts are markup."""
     return f'<section>\n<h2>{title}</h2>\n<p class="note">{note}</p>\n{"".join(parts)}\n</section>'
 
 
@@ -161,7 +167,7 @@ def _column(rows: Sequence[Row], key: str) -> list[Any]:
 
 def _loss(record: Record) -> str:
     if not record.steps:
-        return _section("Loss", "No step has been logged yet.")
+        return section("Loss", "No step has been logged yet.")
     x = _column(record.steps, "step")
     series = [Series("training", x, _column(record.steps, "loss"), COLORS[0], "smooth")]
     for i, (source, rows) in enumerate(record.valid.items()):
@@ -173,7 +179,7 @@ def _loss(record: Record) -> str:
     newest = [(source, rows[-1]) for source, rows in record.valid.items()]
     cells = [(s, str(r["step"]), number(r["loss"]), number(r["perplexity"], ",.2f")) for s, r in newest]
     last = table(("validation source", "#step", "#loss", "#perplexity"), cells) if cells else ""
-    return _section("Loss", note, chart("loss", [Panel("loss", series)], record.resumes, 3.9), last)
+    return section("Loss", note, chart("loss", [Panel("loss", series)], record.resumes, 3.9), last)
 
 
 def _rates(record: Record) -> str:
@@ -193,7 +199,7 @@ def _rates(record: Record) -> str:
         f"Warm-up over {count_text(schedule.warmup_tokens)} tokens, then {schedule.decay}; "
         f"a full batch is {record.config.batch.global_:,} sequences of {record.config.model.sequence_length:,} tokens."
     )
-    return _section("Learning rate and batch", escape(note), chart("rates", panels, record.resumes, 1.7))
+    return section("Learning rate and batch", escape(note), chart("rates", panels, record.resumes, 1.7))
 
 
 def _throughput(record: Record) -> str:
@@ -209,7 +215,7 @@ def _throughput(record: Record) -> str:
     clip = record.config.optimizer.clip_grad_norm
     note = f"{headers[-1]}. " if headers else ""
     note += f"The gradient norm is taken before clipping (at {clip:g})." if clip else "Gradients are not clipped."
-    return _section("Throughput and gradient norm", escape(note), chart("throughput", panels, record.resumes, 1.9))
+    return section("Throughput and gradient norm", escape(note), chart("throughput", panels, record.resumes, 1.9))
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
@@ -228,13 +234,13 @@ def _layout(record: Record) -> str:
     changes = [f"{a} → {b}" for a, b in pairwise(earlier) if a != b]
     if changes:
         note += f" The layout changed at a resume: {'; '.join(changes)}."
-    return _section("Layout", escape(note), layout_diagram(layout, record.config.model.num_layers))
+    return section("Layout", escape(note), layout_diagram(layout, record.config.model.num_layers))
 
 
 def _timeline(record: Record) -> str:
     if record.pipeline is None:
         return ""
-    return _section("Timeline", escape(note(record.pipeline)), gantt_svg(record.pipeline))
+    return section("Timeline", escape(note(record.pipeline)), gantt_svg(record.pipeline))
 
 
 def _data(record: Record) -> str:
@@ -256,7 +262,7 @@ def _data(record: Record) -> str:
             )
     heads = ("stage", "source", "#documents in", "#documents out", "#text in", "#text out", "dropped")
     note = "Bands are as thick as their text is large, by source; red is what a stage dropped or cut."
-    return _section("Data", note, flow_diagram(stages, tokens), table(heads, rows))
+    return section("Data", note, flow_diagram(stages, tokens), table(heads, rows))
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
@@ -272,7 +278,7 @@ def _samples(record: Record) -> str:
         settings = sample.get("settings")
         note = f'<p class="note">{escape(_plain(settings))}</p>' if settings else ""
         parts.append(f'<div class="sample"><pre><b>{escape(prompt)}</b>{escape(rest)}</pre>{note}</div>')
-    return _section("Samples", "Prompts are blue; the model wrote the rest.", *parts)
+    return section("Samples", "Prompts are blue; the model wrote the rest.", *parts)
 
 
 def _plain(value: Any) -> str:
@@ -295,7 +301,7 @@ def _checkpoints(record: Record) -> str:
     keep = record.config.checkpoint
     forever = f", and those of every {keep.keep_every} steps for ever" if keep.keep_every else ""
     note = f"The newest {keep.keep_last} are kept{forever}."
-    return _section("Checkpoints", escape(note), table(("#step", "complete at", "folder", "#size"), rows))
+    return section("Checkpoints", escape(note), table(("#step", "complete at", "folder", "#size"), rows))
 
 
 def _size(folder: Path) -> int:
@@ -313,7 +319,7 @@ def _events(record: Record) -> str:
             rest["layout"] = str(Layout(**rest["layout"]))
         after = duration_text(event["time"] - begin)
         rows.append((time_text(event["time"]), after, event["event"], str(event["step"]), _plain(rest)))
-    return _section("Events", "Since the first start.", table(("time", "#after", "event", "#step", "what"), rows))
+    return section("Events", "Since the first start.", table(("time", "#after", "event", "#step", "what"), rows))
 
 
 def _config(record: Record) -> str:
@@ -334,4 +340,4 @@ def _config(record: Record) -> str:
         ("data", f"{config.data.blend or 'none'}, split {config.data.split[0]:g} / {config.data.split[1]:g}"),
     ]
     text = f"<details><summary>All settings</summary><pre>{escape(to_yaml(config))}</pre></details>"
-    return _section("Config", "What config.yaml in the run folder says.", table(("", ""), rows), "<br>", text)
+    return section("Config", "What config.yaml in the run folder says.", table(("", ""), rows), "<br>", text)
