@@ -298,6 +298,10 @@ class Log(Section):
     timeline_steps: Annotated[tuple[Positive, Positive], BeforeValidator(_pair)] | None = None
     """First and last step of which every rank's phases are recorded, as one Chrome trace in `logs/`; `report` draws
     it."""
+    layer_statistics: Count = 0
+    """Steps between rows of every layer's weight norm, gradient norm and output's RMS; 0 for none."""
+    noise_scale: Count = 0
+    """Steps between estimates of the gradient-noise scale, by the gradients of single replicas; 0 for none."""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
     """Dense peak of one accelerator in this precision, for MFU; looked up by its name when not given."""
 

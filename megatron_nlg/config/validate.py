@@ -90,6 +90,10 @@ def rank_problems(config: RunConfig, ranks: int | None) -> Iterator[Problem]:
             f"start {replica * max(1, ranks // replica)} ranks, or change parallel.tensor or parallel.pipeline",
         )
     else:
+        if config.log.noise_scale and ranks == replica:
+            yield Problem(
+                "log.noise_scale", "compares replicas, and there is only one", "start more ranks, or set it to 0"
+            )
         yield from batch_problems(config, ranks // replica)
 
 
@@ -185,6 +189,14 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
             f"the warm-up ({schedule.warmup_tokens}) is longer than the decay ({decay_tokens})",
             "shorten it",
         )
+    parallel = config.parallel
+    for key in ("layer_statistics", "noise_scale"):
+        if getattr(config.log, key) and (parallel.zero_stage > 1 or parallel.context > 1 or config.precision == "fp16"):
+            yield Problem(
+                f"log.{key}",
+                "needs each replica's whole gradient, unscaled: parallel.zero_stage 1, parallel.context 1 and no fp16",
+                "set it to 0, or change these",
+            )
     for key in ("profile_steps", "timeline_steps"):
         steps = getattr(config.log, key)
         if steps and steps[0] > steps[1]:

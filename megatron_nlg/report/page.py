@@ -15,7 +15,9 @@ from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.parameters import total_parameters
 from megatron_nlg.report.charts import COLORS, Panel, Series, chart
 from megatron_nlg.report.diagrams import flow_diagram, layout_diagram, stages_of
-from megatron_nlg.report.gantt import gantt_svg, note
+from megatron_nlg.report.gantt import gantt_svg
+from megatron_nlg.report.gantt import note as pipeline_note
+from megatron_nlg.report.layers import heat_maps
 from megatron_nlg.report.record import Record, Row
 from megatron_nlg.report.text import bytes_text, count_text, duration_text, time_text
 
@@ -71,6 +73,7 @@ def page(record: Record) -> str:
         _rates(record),
         _throughput(record),
         _layout(record),
+        _statistics(record),
         _timeline(record),
         _data(record),
         _samples(record),
@@ -237,10 +240,31 @@ def _layout(record: Record) -> str:
     return section("Layout", escape(note), layout_diagram(layout, record.config.model.num_layers))
 
 
+def _statistics(record: Record) -> str:
+    noise = [row for row in record.statistics if "noise_scale" in row]
+    layers = [row for row in record.statistics if row.get("layers")]
+    parts, note = [], []
+    if noise:
+        x, scale = _column(noise, "step"), _column(noise, "noise_scale")
+        batch = Series(
+            "batch, sequences", _column(record.steps, "step"), _column(record.steps, "batch_size"), COLORS[2]
+        )
+        panel = Panel("sequences", [Series("noise scale", x, scale, COLORS[1], "points"), batch], log=True)
+        parts.append(chart("noise", [panel], record.resumes, 2.4))
+        note.append(
+            "The gradient-noise scale is about the batch beyond which larger ones save few steps (McCandlish et al. "
+            "2018); a mean over the last rows, and none while that is negative."
+        )
+    if layers:
+        parts.append(heat_maps(layers))
+        note.append("Below: every layer from the embedding up; the gradient is taken before clipping.")
+    return section("Gradient noise and layers", " ".join(note), *parts) if parts else ""
+
+
 def _timeline(record: Record) -> str:
     if record.pipeline is None:
         return ""
-    return section("Timeline", escape(note(record.pipeline)), gantt_svg(record.pipeline))
+    return section("Timeline", escape(pipeline_note(record.pipeline)), gantt_svg(record.pipeline))
 
 
 def _data(record: Record) -> str:

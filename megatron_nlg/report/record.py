@@ -13,7 +13,7 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.report.gantt import Pipeline, read_pipeline
-from megatron_nlg.training.callbacks.metrics import EVENTS, METRICS, read_rows
+from megatron_nlg.training.callbacks.metrics import EVENTS, METRICS, STATISTICS, read_rows
 
 SAMPLES = "samples.jsonl"
 Row = dict[str, Any]
@@ -33,6 +33,8 @@ class Record:
     """In the order they happened."""
     samples: list[Row]
     """Generated texts: prompt, text, settings."""
+    statistics: list[Row]
+    """Rows of statistics.jsonl: noise_scale, layers, or both."""
     pipeline: Pipeline | None
     """The last step of which a timeline was recorded."""
     corpus: Mapping[str, Any] | None
@@ -84,6 +86,7 @@ def read_record(folder: Path) -> Record:
         valid={source: [rows[step] for step in sorted(rows)] for source, rows in valid.items()},
         events=_events(folder),
         samples=_samples(folder),
+        statistics=_statistics(folder),
         pipeline=read_pipeline(folder),
         corpus=_corpus(config),
     )
@@ -115,6 +118,16 @@ def _events(folder: Path) -> list[Row]:
         except TypeError:
             raise InputError(f"{where}: layout: not understood: {event['layout']!r}; remove the line") from None
     return events
+
+
+def _statistics(folder: Path) -> list[Row]:
+    rows = read_rows(folder / STATISTICS)
+    for number, row in enumerate(rows, start=1):
+        layers = row.get("layers", {})
+        _check(row, f"{folder / STATISTICS}:{number}", {"step": int})
+        if not isinstance(layers, dict) or not all(isinstance(values, dict) for values in layers.values()):
+            raise InputError(f"{folder / STATISTICS}:{number}: layers: not understood; remove the line")
+    return rows
 
 
 def _samples(folder: Path) -> list[Row]:

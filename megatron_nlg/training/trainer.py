@@ -36,6 +36,7 @@ from megatron_nlg.training.checkpoint.format import Progress, check_identity, mo
 from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
 from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
+from megatron_nlg.training.statistics import Statistics
 from megatron_nlg.training.throughput import Throughput
 from megatron_nlg.training.timeline import Timeline
 
@@ -61,6 +62,7 @@ class Trainer:
         self._skipped_before = self.progress.skipped_steps
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
         self.timeline = Timeline(config.log.timeline_steps, self.engine, context, folder)
+        self.statistics = Statistics(config.log, self.engine, context, folder, self.progress.step)
         self.callbacks = choose_callbacks(config, terminal)
         self.run = Run(
             config=config,
@@ -106,7 +108,10 @@ class Trainer:
                 for callback in self.callbacks:
                     callback.on_step_start(self.run, step)
                 lr = self.learning_rate(self.clock.tokens(self.progress.consumed_samples))
-                with self.timeline.step(step, len(batch.micro_batches), train.waited_seconds):
+                with (
+                    self.timeline.step(step, len(batch.micro_batches), train.waited_seconds),
+                    self.statistics.step(step, batch.global_batch_size),
+                ):
                     result = self.engine.train_step(self._to_device(batch), lr, step)
                 self.progress = replace(
                     self.progress,

@@ -17,6 +17,8 @@ from megatron_nlg.training.throughput import Throughput
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
+STATISTICS = "statistics.jsonl"
+"""What training/statistics.py writes."""
 
 
 class MetricsFile(Callback):

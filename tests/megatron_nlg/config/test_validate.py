@@ -105,6 +105,9 @@ RAMP = "batch.ramp={start: 4, increment: 4, tokens: 1000}"
         ),
         (["data.stages=[{from_tokens: 5}]"], "data.stages.0", "says nothing of its mixture; give blend, weights or"),
         (["data.stages=[{from_tokens: 5, weights: {}}]"], "data.stages.0.weights", "names no source"),
+        (["log.noise_scale=1", "parallel.zero_stage=2"], "log.noise_scale", "needs each replica's whole gradient"),
+        (["log.layer_statistics=1", "parallel.context=2"], "log.layer_statistics", "parallel.context 1"),
+        (["log.timeline_steps=[5, 4]"], "log.timeline_steps", "[5, 4] ends before it starts"),
         (["data.split=[0.9, 0.2]"], "data.split", "[0.9, 0.2] does not sum to 1"),
         (["batch.ramp={start: 17, increment: 1, tokens: 1}"], "batch.ramp.start", "17 is above batch.global 16"),
         (
@@ -126,6 +129,7 @@ def test_each_contradiction_is_one_problem(overrides: list[str], key: str, messa
         (["parallel.tensor=2", "parallel.pipeline=2"], 6, "parallel", "needs a multiple of 4 ranks, and there are 6"),
         (["parallel.tensor=2", "parallel.pipeline=2"], 3, "parallel", "start 4 ranks"),
         ([], 0, "parallel", "there are 0"),
+        (["log.noise_scale=1"], 1, "log.noise_scale", "compares replicas, and there is only one"),
         ([], 3, "batch.global", "16 is not a multiple of batch.micro 2 × data-parallel size 3 = 6; nearest: 12 or 18"),
         (["batch.micro=32"], 1, "batch.global", "nearest: 32"),
         (
