@@ -28,7 +28,7 @@ from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.supervisor import STOP_SIGNALS
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
 from megatron_nlg.training.callbacks.metrics import MetricsFile, replace_text
-from megatron_nlg.training.callbacks.profiler import Profiler
+from megatron_nlg.training.callbacks.profiler import MemorySnapshot, Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
 from megatron_nlg.training.callbacks.wandb import WandB
@@ -296,6 +296,4 @@ def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list
         callbacks.append(TensorBoard())
     if config.log.wandb:
         callbacks.append(WandB())
-    if config.log.profile_steps:
-        callbacks.append(Profiler())
-    return callbacks
+    return [*callbacks, Profiler(), MemorySnapshot()]

@@ -1,4 +1,4 @@
-"""The line a person watches: one a log interval on rank 0's stderr, above a bar when that is a terminal."""
+"""The line a person watches: one a log interval on rank 0's stderr, above a live view when that is a terminal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
+from megatron_nlg.training.callbacks.live import LiveView
 from megatron_nlg.training.throughput import Throughput
 
 
@@ -26,42 +26,34 @@ class ProgressLine(Callback):
 
     def __init__(self, console: Console | None = None):
         self.console = console or LogConsole(stderr=True, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
-        self._task: Any = None
+        self._live: LiveView | None = None
 
     def on_start(self, run: Run) -> None:
-        """Say where training starts and what throughput means; on a terminal also open the bar."""
+        """Say where training starts and what throughput means; on a terminal also open the live view."""
         if not run.is_main:
             return
         begins = f"resumes after step {run.start_step}" if run.start_step else "starts"
         self._print(f"training {begins}: {run.total_steps} steps, {run.layout}, {run.device_name}")
         self._print(Throughput(run.config, run.layout.world_size, run.device_name).header())
         if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._bar.add_task("training", total=run.total_steps, completed=run.start_step)
-            self._bar.start()
+            self._live = LiveView(self.console, run.start_step, run.total_steps)
 
     def on_step_start(self, run: Run, step: int) -> None:
         """Move the bar."""
-        if self._bar:
-            self._bar.update(self._task, completed=step - 1)
+        if self._live:
+            self._live.at(step - 1)
 
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
         """Print the line of a step."""
+        if self._live:
+            self._live.step(metrics)
         if run.is_main:
             self._print(step_line(metrics, run.total_steps))
 
     def on_validation(self, run: Run, rows: Sequence[ValidationRow]) -> None:
         """Print one line with every source."""
+        if self._live:
+            self._live.validation(rows)
         if run.is_main and rows:
             sources = "  ".join(f"{row.source} {row.loss:.4f} (perplexity {row.perplexity:.4g})" for row in rows)
             self._print(f"step {rows[0].step:>{len(str(run.total_steps))}}  validation  {sources}")
@@ -79,10 +71,10 @@ class ProgressLine(Callback):
             self._print(f"{step}{event.get('event', 'event')}  {rest}".rstrip())
 
     def on_end(self, run: Run, step: int, status: str) -> None:
-        """Close the bar and say how it ended."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        """Close the live view and say how it ended."""
+        if self._live:
+            self._live.stop()
+            self._live = None
         if run.is_main:
             self._print(f"training ends after step {step} of {run.total_steps}: {status}")
 

@@ -28,7 +28,7 @@ def test_plain_lines_when_not_a_terminal(tmp_path: Path) -> None:
     out = io.StringIO()
     drive(ProgressLine(Console(file=out, highlight=False, soft_wrap=True)), tmp_path)
     lines = out.getvalue().splitlines()
-    assert "model FLOPs per token = 6·L·(4h² + 2hf)" in lines.pop(1)
+    assert "model FLOPs per token = 6·L·(2h² + 2hk + 2hf)" in lines.pop(1)
     assert lines[0] == "training resumes after step 4: 20 steps, tensor 2 × pipeline 2 × data 2, cpu"
     assert lines[1].startswith("step  5/20  loss 4.5000  grad norm 1.250  lr 1.00e-03  batch 16  1,024 tokens/s")
     assert lines[3] == "step  6  validation  docs 3.4000 (perplexity 50)  code 2.4000 (perplexity 20)"
@@ -39,13 +39,13 @@ def test_plain_lines_when_not_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(tmp_path: Path) -> None:
+def test_a_terminal_gets_a_live_view_that_goes_away(tmp_path: Path) -> None:
     out = io.StringIO()
     callback = ProgressLine(Console(file=out, force_terminal=True, width=120, highlight=False, soft_wrap=True))
     drive(callback, tmp_path)
     assert "/20" in out.getvalue()
     assert "loss 4.5000" in out.getvalue()
-    assert callback._bar is None
+    assert callback._live is None
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(5, "Input/output error")])
