@@ -69,7 +69,7 @@ def describe(config: RunConfig, ranks: int) -> dict[str, Any]:
         },
         "training": {
             "samples": batches.train_samples,
-            "tokens": TokenClock(config).tokens(batches.train_samples),
+            "tokens": TokenClock.of(config).tokens(batches.train_samples),
             "steps": batches.total_steps,
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.config.schema import RunConfig, SequenceWarmup
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TokenClock:
     so that the count depends neither on the batch sizes nor on the layout.
     """
 
-    def __init__(self, config: RunConfig):
-        warmup, whole = config.schedule.sequence_warmup, config.model.sequence_length
+    def __init__(self, sequence_length: int, warmup: SequenceWarmup | None = None):
+        whole = sequence_length
         lengths = list(range(warmup.start, whole, warmup.multiple)) if warmup else []
         levels = [Level(0, 0, lengths[0] if lengths else whole)]
         for number in range(1, len(lengths) + 1):
@@ -39,6 +39,11 @@ class TokenClock:
             length = lengths[number] if number < len(lengths) else whole
             levels.append(Level(last.first_sample + samples, last.first_token + samples * last.length, length))
         self.levels = levels
+
+    @classmethod
+    def of(cls, config: RunConfig) -> TokenClock:
+        """The clock of a run."""
+        return cls(config.model.sequence_length, config.schedule.sequence_warmup)
 
     def length(self, sample: int) -> int:
         """Tokens that are kept of sample `sample`, counted from 0."""

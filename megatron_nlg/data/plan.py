@@ -151,7 +151,7 @@ def _shares(sources: list[BlendSource]) -> dict[str, float]:
 
 def _mixtures(config: RunConfig, mixtures: list[tuple[int, list[BlendSource]]]) -> Iterator[Mixture]:
     """Stages by samples. The last one ends with training and one more step."""
-    clock = TokenClock(config)
+    clock = TokenClock.of(config)
     end = clock.samples(config.schedule.train_tokens) + config.batch.global_
     begins = [clock.samples(tokens) for tokens, _ in mixtures]
     for (_, sources), first, after in zip(mixtures, begins, [*begins[1:], end], strict=True):

@@ -62,7 +62,7 @@ class BatchSchedule:
             raise ConfigError(problems, f"batches of data-parallel size {data_parallel}")
         quantum = batch_quantum(config, data_parallel)
         self.levels = [-(-level // quantum) * quantum for level in ramp_levels(config)]
-        self._clock = TokenClock(config)
+        self._clock = TokenClock.of(config)
         self.train_samples = self._clock.samples(config.schedule.train_tokens)
         self._samples_per_micro_batch = config.batch.micro * data_parallel
         self._ramp_tokens = config.batch.ramp.tokens if config.batch.ramp else 0

@@ -50,7 +50,7 @@ class Trainer:
         self.datasets = build_datasets(config, folder)
         self.engine = Engine(config, context)
         self.learning_rate = LearningRate(config)
-        self.clock = TokenClock(config)
+        self.clock = TokenClock.of(config)
         self.batches = BatchSchedule(config, context.layout.data)
         self.throughput = Throughput(config, context.layout.world_size, context.device.name)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint, context)
@@ -207,15 +207,15 @@ class Trainer:
 
     # ---- checkpoints and callbacks -------------------------------------------------------------------------------
 
-    def _check_identity(self, saved: Progress, folder: Path) -> None:
+    def _check_identity(self, saved: Progress, folder: Path, mend: str) -> None:
         """Refuse to go on with another model, or with other data unless data.accept_changed_blend says so."""
-        check_identity(without_blend(saved.identity), without_blend(self._identity), folder)
+        check_identity(without_blend(saved.identity), without_blend(self._identity), folder, mend)
         changes = blend_changes(saved.identity, self._identity, saved.consumed_samples, self.clock)
         if changes and not self.config.data.accept_changed_blend:
             raise InputError(
-                f"{folder}: the data have changed since this checkpoint: {'; '.join(changes)}; set them back, choose a "
-                f"new folder with --out, or go on with the new data after sample {saved.consumed_samples:,} by "
-                "data.accept_changed_blend=true"
+                f"{folder}: the data have changed since this checkpoint: {'; '.join(changes)}; "
+                f"{mend or 'set these back, or choose a new folder with --out'}, or go on with the new data after "
+                f"sample {saved.consumed_samples:,} by data.accept_changed_blend=true"
             )
         self._blend_changes = changes
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from data_prep.files import file_sha256, fingerprint
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.config.schema import Model, RunConfig
+from megatron_nlg.config.schema import Model, RunConfig, SequenceWarmup
+from megatron_nlg.data.clock import TokenClock
 
 FORMAT = 2
 LATEST = "latest"
@@ -41,7 +42,9 @@ class Progress:
     @property
     def tokens(self) -> int:
         """Tokens read."""
-        return self.consumed_samples * int(self.identity.get("model.sequence_length", 0))
+        warmup = self.identity.get("schedule.sequence_warmup")
+        length = int(self.identity.get("model.sequence_length", 0))
+        return TokenClock(length, SequenceWarmup(**warmup) if warmup else None).tokens(self.consumed_samples)
 
 
 @dataclass(frozen=True)

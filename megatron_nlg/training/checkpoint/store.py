@@ -68,6 +68,11 @@ class Saved:
         }
 
 
+Check = Callable[[Progress, Path, str], None]
+"""Raises InputError where a checkpoint's progress, in that folder, is of another model or other data than the run's.
+The last argument says what the user may do, where that is not the usual."""
+
+
 class Checkpoints:
     """The `checkpoints` folder of a run. Every method is collective."""
 
@@ -179,9 +184,7 @@ class Checkpoints:
 
     # ---- loading -------------------------------------------------------------------------------------------------
 
-    def load(
-        self, engine: Engine, identity: dict[str, Any], check: Callable[[Progress, Path], None] | None = None
-    ) -> tuple[Progress, list[str]]:
+    def load(self, engine: Engine, identity: dict[str, Any], check: Check | None = None) -> tuple[Progress, list[str]]:
         """Load the newest whole checkpoint, if there is any, and say what was wrong with newer ones.
 
         `check` raises InputError for one of another model or other data; without it all must be as in `identity`. A run
@@ -194,12 +197,12 @@ class Checkpoints:
         folder, progress, damaged = self._newest_whole(list(candidates(self.folder)))
         if folder is not None:
             if check:
-                check(progress, folder)
+                check(progress, folder, "")
             else:
                 check_identity(progress.identity, identity, folder)
             self._fill(engine, folder, progress)
         elif self.settings.load_from is not None:
-            progress, damaged = self._load_from(engine, Path(self.settings.load_from), identity)
+            progress, damaged = self._load_from(engine, Path(self.settings.load_from), identity, check)
         return progress, damaged
 
     def load_weights(self, chunks: Sequence[nn.Module], identity: dict[str, Any]) -> tuple[Progress, list[str]]:
@@ -214,7 +217,9 @@ class Checkpoints:
         Source(folder).read(weights_of(chunks, self.context))
         return progress, damaged
 
-    def _load_from(self, engine: Engine, path: Path, identity: dict[str, Any]) -> tuple[Progress, list[str]]:
+    def _load_from(
+        self, engine: Engine, path: Path, identity: dict[str, Any], check: Check | None
+    ) -> tuple[Progress, list[str]]:
         """Start from another run's checkpoint: its weights only, or all of it."""
         folder, progress, damaged = self._newest_whole(locate(path))
         assert folder is not None
@@ -225,9 +230,11 @@ class Checkpoints:
             return Progress(), damaged
         # What was imported from another system knows nothing of our data.
         imported = progress.identity.keys() == model_part(progress.identity).keys()
-        wanted = model_part(identity) if imported else identity
         mend = "set these back, or set checkpoint.load=weights to start a new run with its weights"
-        check_identity(progress.identity, wanted, folder, mend)
+        if check and not imported:
+            check(progress, folder, mend)
+        else:
+            check_identity(progress.identity, model_part(identity) if imported else identity, folder, mend)
         self._fill(engine, folder, progress)
         return replace(progress, identity=identity), damaged
 

@@ -32,11 +32,11 @@ SAVED: dict[str, Any] = {
 )
 def test_what_has_been_read_may_not_change(changed: dict[str, Any], said: str) -> None:
     wanted = {key: value for key, value in {**SAVED, **changed}.items() if value is not None}
-    assert blend_changes(SAVED, wanted, 100, TokenClock(tiny())) == [said]
+    assert blend_changes(SAVED, wanted, 100, TokenClock.of(tiny())) == [said]
 
 
 def test_a_stage_may_change_until_it_has_begun() -> None:
-    clock, wanted = TokenClock(tiny()), {**SAVED, "stage 4096: source docs": [2.0, 100, 4000]}
+    clock, wanted = TokenClock.of(tiny()), {**SAVED, "stage 4096: source docs": [2.0, 100, 4000]}
     assert blend_changes(SAVED, wanted, 128, clock) == []  # 4096 tokens have been read: the stage begins now
     assert blend_changes(SAVED, wanted, 129, clock) == ["stage 4096: source docs has weight 2 and had 1"]
 

@@ -164,7 +164,9 @@ def test_waiting_is_measured() -> None:
 
 
 def test_short_samples_are_cut_and_padded_to_the_steps_longest() -> None:
-    clock = TokenClock(tiny("model.sequence_length=5", "schedule.sequence_warmup={start: 2, multiple: 2, tokens: 12}"))
+    clock = TokenClock.of(
+        tiny("model.sequence_length=5", "schedule.sequence_warmup={start: 2, multiple: 2, tokens: 12}")
+    )
     assert [clock.length(i) for i in range(7)] == [2, 2, 2, 4, 4, 5, 5]
     one = Loader(Numbers(), FixedBatches(4, 2), micro_batch=2, data_rank=0, data_size=1, clock=clock)
     first, second = list(one)

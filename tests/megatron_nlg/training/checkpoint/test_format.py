@@ -20,6 +20,7 @@ from megatron_nlg.training.checkpoint.format import (
     FORMAT,
     MANIFEST,
     MIGRATIONS,
+    Progress,
     candidates,
     kept,
     locate,
@@ -147,3 +148,11 @@ def test_every_byte_counts(tmp_path: Path) -> None:
         assert problems_of(folder) == [f"{name} is missing"]
         path.write_bytes(data)
     assert problems_of(folder) == []
+
+
+def test_tokens_are_those_that_were_trained_on() -> None:
+    identity = {"model.sequence_length": 32}
+    assert Progress(consumed_samples=10, identity=identity).tokens == 320
+    warmup = {"schedule.sequence_warmup": {"start": 16, "multiple": 16, "tokens": 64}}
+    assert Progress(consumed_samples=10, identity=identity | warmup).tokens == 4 * 16 + 6 * 32
+    assert Progress(consumed_samples=10).tokens == 0
