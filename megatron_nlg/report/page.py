@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.config.schema import Stage
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.parameters import total_parameters
 from megatron_nlg.report.charts import COLORS, Panel, Series, chart
@@ -346,6 +347,12 @@ def _events(record: Record) -> str:
     return section("Events", "Since the first start.", table(("time", "#after", "event", "#step", "what"), rows))
 
 
+def _stage(stage: Stage) -> str:
+    """A mixture's blend and weights, as far as they are given."""
+    weights = ", ".join(f"{source} {weight:g}" for source, weight in (stage.weights or {}).items())
+    return "; ".join(part for part in (stage.blend, weights) if part)
+
+
 def _config(record: Record) -> str:
     config = record.config
     optimizer, schedule, batch = config.optimizer, config.schedule, config.batch
@@ -362,6 +369,7 @@ def _config(record: Record) -> str:
         ("AdamW", f"beta {optimizer.beta1:g} and {optimizer.beta2:g}, weight decay {optimizer.weight_decay:g}"),
         ("parallelism", parallel + (", sequence parallel" if config.parallel.sequence else "")),
         ("data", f"{config.data.blend or 'none'}, split {config.data.split[0]:g} / {config.data.split[1]:g}"),
+        *[(f"from {count_text(stage.from_tokens)} tokens", _stage(stage)) for stage in config.data.stages],
     ]
     text = f"<details><summary>All settings</summary><pre>{escape(to_yaml(config))}</pre></details>"
     return section("Config", "What config.yaml in the run folder says.", table(("", ""), rows), "<br>", text)

@@ -117,3 +117,9 @@ def test_removed_checkpoints_and_a_changed_layout_are_told(tmp_path: Path) -> No
     text = Reader(page(read_record(run))).text
     assert "removed by the retention policy" in text
     assert "tensor 1 × pipeline 2 × data 2 → tensor 2 × pipeline 2 × data 2" in text
+
+
+def test_stages_of_the_data_are_listed(tmp_path: Path) -> None:
+    stages = "data.stages=[{from_tokens: 20000, blend: late.yaml, weights: {docs: 0.5, '<b>': 2}}]"
+    text = page(read_record(write_run(tmp_path / "run", stages)))
+    assert "<td>from 20 k tokens</td><td>late.yaml; docs 0.5, &lt;b&gt; 2</td>" in text

@@ -35,6 +35,12 @@ def measured(folder: Path, steps: int, *overrides: str) -> tuple[list[float], li
     return norms, [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.fixture(scope="module")
+def alone(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Rows of one rank."""
+    return world.run(1, measured, tmp_path_factory.mktemp("one"), 2, BOTH[0])[0][1]
+
+
 @pytest.mark.parametrize(
     ("ranks", "overrides"),
     [
@@ -44,10 +50,8 @@ def measured(folder: Path, steps: int, *overrides: str) -> tuple[list[float], li
     ],
 )
 def test_layers_add_up_to_the_steps_norm_and_equal_one_ranks(
-    world: World, tmp_path: Path, ranks: int, overrides: str
+    world: World, alone: list[Any], tmp_path: Path, ranks: int, overrides: str
 ) -> None:
-    (tmp_path / "one").mkdir()
-    [(_, alone)] = world.run(1, measured, tmp_path / "one", 2, BOTH[0])
     norms, rows = world.run(ranks, measured, tmp_path, 2, *BOTH, *overrides.split())[0]
     tolerance = 2e-2 if "bf16" in overrides else 1e-4
     assert [row["step"] for row in rows] == [1, 2]
