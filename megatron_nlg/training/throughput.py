@@ -56,9 +56,15 @@ class Throughput:
         """Assumed dense peak of one device in TFLOP/s: the config's, else the table's, else None."""
         return self.config.log.peak_tflops or peak_tflops(self.device_name, self.config.precision)
 
-    def model_tflops_per_gpu(self, tokens: int, seconds: float) -> float:
-        """TFLOP/s of one device when all of them together took `tokens` tokens in `seconds`."""
-        return model_flops_per_token(self.config.model) * tokens / seconds / self.ranks / 1e12
+    def model_tflops_per_gpu(self, tokens: int, seconds: float, sequence_length: int | None = None) -> float:
+        """TFLOP/s of one device when all of them together took `tokens` tokens in `seconds`.
+
+        `sequence_length` is that of the samples, where a warm-up cuts them short.
+        """
+        model = self.config.model
+        if sequence_length is not None:
+            model = model.model_copy(update={"sequence_length": sequence_length})
+        return model_flops_per_token(model) * tokens / seconds / self.ranks / 1e12
 
     def mfu(self, tflops_per_gpu: float) -> float | None:
         """Share of the peak, or None when that is not known."""

@@ -168,7 +168,8 @@ class Trainer:
         seconds, data_seconds = watch.lap(self.progress.step, waited)
         consumed, size = self.progress.consumed_samples, batch.global_batch_size
         tokens = self.clock.tokens(consumed) - self.clock.tokens(consumed - size)
-        tflops = self.throughput.model_tflops_per_gpu(tokens, seconds)
+        length = batch.micro_batches[0]["tokens"].shape[1] if self.config.schedule.sequence_warmup else None
+        tflops = self.throughput.model_tflops_per_gpu(tokens, seconds, length)
         return StepMetrics(
             step=self.progress.step,
             samples=consumed,
@@ -182,7 +183,7 @@ class Trainer:
             model_tflops_per_gpu=tflops,
             mfu=self.throughput.mfu(tflops),
             data_seconds=data_seconds,
-            sequence_length=batch.micro_batches[0]["tokens"].shape[1] if self.config.schedule.sequence_warmup else None,
+            sequence_length=length,
         )
 
     def _note_skips(self) -> int:

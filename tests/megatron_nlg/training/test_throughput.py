@@ -66,3 +66,10 @@ def test_mfu_and_header_say_what_was_assumed() -> None:
     given = Throughput(tiny("log.peak_tflops=2.5"), 1, "cpu")
     assert given.mfu(0.5) == 0.2
     assert "assumed peak 2.5 TFLOP/s each (log.peak_tflops)" in given.header()
+
+
+def test_short_samples_take_fewer_operations() -> None:
+    throughput = Throughput(tiny(), 1, "cpu")
+    whole, short = (throughput.model_tflops_per_gpu(10**6, 1.0, length) for length in (None, 8))
+    assert throughput.model_tflops_per_gpu(10**6, 1.0, 32) == whole
+    assert (whole - short) * 1e12 == pytest.approx(12 * 4 * 64 * (32 - 8) * 10**6)
