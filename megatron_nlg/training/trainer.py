@@ -221,9 +221,8 @@ class Trainer:
         self._blend_changes = changes
 
     def _save(self) -> None:
-        self._tell_of_checkpoint(self.checkpoints.wait())
         self.progress = replace(self.progress, loss_scale=self.engine.loss_scale_state())
-        self.checkpoints.save(self.engine, self.progress)
+        self._tell_of_checkpoint(self.checkpoints.save(self.engine, self.progress))
 
     def _save_now(self) -> None:
         """Leave nothing unsaved."""

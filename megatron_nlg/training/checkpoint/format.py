@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from re import compile as pattern
 from typing import Any
 
 from data_prep.files import file_sha256, fingerprint
@@ -19,7 +19,7 @@ FORMAT = 2
 LATEST = "latest"
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
-NAME = pattern(r"step_(\d{8,})")
+NAME = re.compile(r"step_(\d{8,})")
 WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 EVERYTHING = (WEIGHT, *MOMENTS)
 

@@ -88,13 +88,13 @@ class Checkpoints:
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
-    def save(self, engine: Engine, progress: Progress) -> None:
+    def save(self, engine: Engine, progress: Progress) -> Saved | None:
         """Copy this rank's share of the state to memory and write it, in the background when the config says so.
 
-        Waits for an earlier save. Raises MegatronNlgError on all ranks when a write fails.
+        Waits for an earlier save and returns it. Raises MegatronNlgError on all ranks when a write fails.
         """
         start = time.perf_counter()
-        self.wait()
+        earlier = self.wait()
         pieces = owned(engine)
         self._snapshot.take(pieces)
         written_by = asdict(self.context.layout) | {
@@ -106,6 +106,7 @@ class Checkpoints:
         self._pending = self._thread.submit(self._write, bare, progress, written_by, stall)
         if not self.settings.asynchronous:
             self._pending.result()
+        return earlier
 
     def poll(self) -> Saved | None:
         """A background save that has just completed on this rank, once; never waits or raises."""

@@ -86,6 +86,8 @@ def _folders(zero: Path) -> dict[str, Path]:
         raise InputError(f"{zero}: no such folder; name a universal checkpoint (DeepSpeed's ds_to_universal makes one)")
     found: dict[str, Path] = {}
     for folder in sorted(path for path in zero.iterdir() if path.is_dir()):
+        if folder.name.endswith("_extra_state"):  # Transformer Engine's room for fp8's scales
+            continue
         name = global_name(folder.name)
         if name in found:
             raise InputError(f"{folder}: is {name}, as {found[name]} is; an interleaved model can't be imported")

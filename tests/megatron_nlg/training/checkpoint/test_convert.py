@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -9,21 +11,28 @@ import torch
 
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.config.schema import Checkpoint
+from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.checkpoint import state
 from megatron_nlg.training.checkpoint.format import (
     EVERYTHING,
     MANIFEST,
+    Progress,
     locate,
+    model_identity,
     problems_of,
     read_manifest,
     read_progress,
 )
 from megatron_nlg.training.checkpoint.reader import Source
 from megatron_nlg.training.checkpoint.state import Piece, slabs
+from megatron_nlg.training.checkpoint.store import Checkpoints
 from megatron_nlg.training.checkpoint.universal import global_name
-from tests.megatron_nlg.training.checkpoint.fixtures.make import SETTINGS
+from megatron_nlg.training.engine import Engine
+from tests.megatron_nlg.training.checkpoint.fixtures.make import SETTINGS, steps
 from tests.megatron_nlg.training.checkpoint.test_format import unpacked
 from tests.tiny import tiny
+from tests.world import World
 
 
 def command(*arguments: str | Path) -> int:
@@ -113,6 +122,40 @@ def test_universal(tmp_path: Path, rename: dict[str, str]) -> None:
         if "word_embeddings" in key:
             want[key][30:] = 0
     assert same(tensors(new), want)
+
+
+def converted_by_deepspeed(folder: Path) -> None:
+    """Train, save by us and by DeepSpeed, and let DeepSpeed's own tool make a universal checkpoint of the latter."""
+    from deepspeed.checkpoint.ds_to_universal import main
+
+    config = tiny(*SETTINGS)
+    context = ParallelContext.create(config)
+    engine = Engine(config, context)
+    steps(engine, config, context, 0, 3)
+    checkpoints = Checkpoints(folder / "ours", Checkpoint(asynchronous=False), context)
+    checkpoints.save(engine, Progress(3, 12, identity=model_identity(config)))
+    engine.deepspeed.save_checkpoint(str(folder / "deepspeed"), tag="three")
+    options = argparse.Namespace(
+        input_folder=str(folder / "deepspeed" / "three"),
+        output_folder=str(folder / "universal"),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=False,
+        inject_missing_state=True,
+    )
+    with contextlib.suppress(AttributeError):  # after the parameters it stumbles over empty _extra_state
+        main(options)
+
+
+def test_universal_by_deepspeeds_own_tool(world: World, tmp_path: Path) -> None:
+    world.run(1, converted_by_deepspeed, tmp_path)
+    (tmp_path / "run.yaml").write_text(to_yaml(tiny(*SETTINGS)))
+    arguments = (tmp_path / "universal", tmp_path / "imported", "--config", tmp_path / "run.yaml", "--samples", "12")
+    assert command("universal", *arguments) == 0
+    (ours,), (imported,) = locate(tmp_path / "ours"), locate(tmp_path / "imported")
+    assert same(tensors(imported), tensors(ours))
+    assert read_progress(imported) == read_progress(ours)
 
 
 def test_universal_of_another_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
