@@ -192,6 +192,8 @@ class Checkpoints:
         that has none of its own yet starts from `checkpoint.load_from`, if that is set. Raises InputError when all are
         damaged.
         """
+        if self._pending is not None:
+            self._pending.result()  # a run that rolls back: the save under way may be the one to load
         if self.context.is_main:
             for left in self.folder.glob(".step_*"):  # of a killed writer
                 shutil.rmtree(left, ignore_errors=True)
