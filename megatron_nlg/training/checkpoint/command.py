@@ -64,16 +64,28 @@ def show(folders: Sequence[Path]) -> int:
 
 def verify(folders: Sequence[Path]) -> int:
     """Check every byte of every checkpoint, and say which files are damaged."""
+    damaged = 0
+    for folder in folders:
+        problems = _problems(folder)
+        damaged += bool(problems)
+        print(f"{folder}: {'; '.join(problems) or 'whole'}", flush=True)
+    return int(damaged > 0)
+
+
+def _problems(folder: Path) -> list[str]:
+    """As problems_of, with a bar on a terminal."""
+    from rich.console import Console
     from rich.progress import track
 
-    from megatron_nlg.training.checkpoint.format import problems_of
+    from megatron_nlg.training.checkpoint.format import problem_of, read_manifest
 
-    damaged = 0
-    watched = track(folders, "verifying", transient=True, disable=not sys.stderr.isatty())
-    for folder, problems in [(folder, problems_of(folder)) for folder in watched]:
-        damaged += bool(problems)
-        print(f"{folder}: {'; '.join(problems) or 'whole'}")
-    return int(damaged > 0)
+    try:
+        files = read_manifest(folder).files
+    except InputError as error:
+        return [str(error)]
+    hidden, console = not sys.stderr.isatty(), Console(stderr=True)
+    names = track(sorted(files), folder.name, transient=True, disable=hidden, console=console)
+    return [text for name in names if (text := problem_of(folder / name, files[name]))]
 
 
 def prune(folders: Sequence[Path], keep_last: int | None, keep_every: int | None, dry_run: bool) -> int:

@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import MetadataIndex
@@ -51,9 +54,17 @@ def publish_alone(
         raise InputError(f"{final}: is there already; choose another folder, or remove it")
     partial = folder / f".{final.name}.partial"
     make_folder(folder)
+    pieces = list(pieces)
     try:
         fresh_folder(partial)
-        entries = write(partial, Planner(pieces, content), files=files)
+        with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("writing", total=len(pieces))
+
+            def watched(index: MetadataIndex) -> Tensor:
+                bar.advance(task)
+                return content(index)
+
+            entries = write(partial, Planner(pieces, watched), files=files)
         seal(partial, progress, entries, {"by": written_by})
         show(partial, final)
         replace_text(folder / LATEST, final.name + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import pathlib
 import pickle
@@ -16,6 +15,7 @@ from torch.distributed.checkpoint import metadata as dcp
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+from torch.distributed.checkpoint.utils import _create_file_view
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.training.checkpoint.format import WEIGHT
@@ -119,6 +119,6 @@ class Source:
 
     def _load(self, info: _StorageInfo) -> Tensor:
         with (self.folder / info.relative_path).open("rb") as file:
-            file.seek(info.offset)
-            tensor: Tensor = torch.load(io.BytesIO(file.read(info.length)), weights_only=True, map_location="cpu")
+            view = _create_file_view(file, info.offset, info.length)
+            tensor: Tensor = torch.load(view, weights_only=True, map_location="cpu")  # type: ignore[arg-type]
         return tensor

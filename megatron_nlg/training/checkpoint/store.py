@@ -271,7 +271,10 @@ class Checkpoints:
         """Fill weights and, when updates have been made, moments; each rank reads its own share."""
         updates = progress.step - progress.skipped_steps
         if updates and read_manifest(folder).contents != EVERYTHING:
-            raise InputError(f"{folder}: holds weights only; start a new run with checkpoint.load_from={folder}")
+            raise InputError(
+                f"{folder}: holds weights only, with which a run can't go on; start a new one with "
+                f"checkpoint.load_from={folder} checkpoint.load=weights"
+            )
         if updates:
             engine.create_moments()
             engine.link_moments()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import traceback
@@ -140,6 +141,22 @@ def save(folder: Path, step: int) -> None:
     pieces = [Piece(f"weight.{name}", shape, torch.Size([0, 0]), shape, None) for name in "ab"]
     shutil.rmtree(folder / name_of(step), ignore_errors=True)
     publish_alone(folder, Progress(step), pieces, lambda _: torch.full(shape, float(step)), "a test", files=2)
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path) -> None:
+    """The kernel refuses a write in the middle of a file; torch.save alone would say something else."""
+    save(tmp_path, 1)
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        try:
+            save(tmp_path, 2)
+        except MegatronNlgError as error:
+            os._exit(0 if "step_00000002 can't be written: File too large; nothing of it is left" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", name_of(1)]
 
 
 def killed_at(instant: int, body: Callable[[], None]) -> bool:
