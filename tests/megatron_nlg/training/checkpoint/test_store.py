@@ -66,19 +66,18 @@ def test_another_runs_weights_or_all_of_it(world: World, tmp_path: Path, overrid
     assert later.step == FINE_TUNED  # its own checkpoint goes before load_from
     assert [path.name for path in new.iterdir() if path.is_dir()] == [name_of(FINE_TUNED)]
 
+    # One without a word on data was imported: it may go on with any.
     everything = (f"checkpoint.load_from={source}/step_00000003", "checkpoint.load=all", *overrides)
-    assert world.run(1, start, tmp_path / "fork", everything, {}) == [(resumed, want, STEPS)]
+    ((fork, loss, updates),) = world.run(1, start, tmp_path / "fork", everything, {"seed": 7})
+    assert (fork.step, fork.identity["seed"], loss, updates) == (STEPS, 7, want, STEPS)
+    (answer,) = world.run(1, start, tmp_path / "2", (f"checkpoint.load_from={new}", "checkpoint.load=all"), {"seed": 8})
+    assert answer.startswith("2 ") and "seed is 8 and was 7; set these back, or set checkpoint.load=weights" in answer
 
 
 @pytest.mark.parametrize(
     ("overrides", "more", "says"),
     [
         (("model.hidden_size=16",), {}, "model.hidden_size is 16 and was 8; checkpoint.load=weights needs the same"),
-        (
-            ("checkpoint.load=all",),
-            {"seed": 7},
-            "seed is 7 and was None; set these back, or set checkpoint.load=weights",
-        ),
         (("checkpoint.load_from=/none",), {}, "/none: holds no checkpoint; name a run's folder"),
     ],
 )
