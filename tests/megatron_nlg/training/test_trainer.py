@@ -109,6 +109,11 @@ def test_run_folder(undisturbed: Path) -> None:
     assert (undisturbed / "checkpoints" / "latest").read_text() == "step_00000008\n"
     assert (undisturbed / "config.yaml").exists()
     assert got[-1]["loss"] < got[0]["loss"]
+    events = [json.loads(line) for line in (undisturbed / "events.jsonl").read_text().splitlines()]
+    costs = [event for event in events if event["event"] == "checkpoint cost"]
+    assert [cost["step"] for cost in costs] == [3, 6, 8]
+    for cost in costs:
+        assert cost["checkpoint_stall_seconds"] > 0 and cost["bytes"] > 3 * 4 * 200_000  # parameters, in fp32
 
 
 @pytest.mark.parametrize("step", [3, 5])
