@@ -232,12 +232,13 @@ class Checkpoints:
             self._fill(engine, folder, Progress())
             return Progress(), damaged
         # What was imported from another system knows nothing of our data.
-        imported = progress.identity.keys() == model_part(progress.identity).keys()
+        imported = all(key.startswith("model.") for key in progress.identity)
         mend = "set these back, or set checkpoint.load=weights to start a new run with its weights"
         if check and not imported:
             check(progress, folder, mend)
         else:
-            check_identity(progress.identity, model_part(identity) if imported else identity, folder, mend)
+            part = model_part if imported else dict
+            check_identity(part(progress.identity), part(identity), folder, mend)
         self._fill(engine, folder, progress)
         return replace(progress, identity=identity), damaged
 
