@@ -18,6 +18,18 @@ class InputError(MegatronNlgError):
     exit_code = 2
 
 
+class NodeFaultError(MegatronNlgError):
+    """A rank hangs or computes wrongly: its node needs a look. Exit code 4; the same command goes on elsewhere."""
+
+    exit_code = 4
+
+
+class NumericError(MegatronNlgError):
+    """Training goes wrong numerically, again after rolling back: starting it again does not help. Exit code 5."""
+
+    exit_code = 5
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong in a config: the dotted `key`, what is wrong with its value, and how to mend it."""

@@ -313,6 +313,58 @@ class Distributed(Section):
     """A collective that waits longer than this fails the job."""
 
 
+class Guard(Section):
+    """What happens to steps that would spoil the model. A step whose gradient is not finite is never applied."""
+
+    spike_window: Count = 0
+    """Losses of the latest applied steps that a new one is compared with, before it is applied; 0 looks for no spikes,
+    and spares every step a wait for its loss."""
+    spike_factor: Annotated[float, Field(gt=0)] = 10.0
+    """A loss this many standard deviations above the window's median is a spike (1.4826 × the median absolute deviation
+    is taken for one: a spike does not move it)."""
+    spike_margin: Annotated[float, Field(ge=0)] = 0.2
+    """A loss less than this above the median, in nats per token, is never a spike."""
+    max_skips: Positive = 4
+    """As many skipped steps within suspect_window lead back to the last checkpoint before them; the samples from the
+    first to the last of them are then left out."""
+    suspect_window: Positive = 20
+    """After a skipped step no checkpoint is written for this many steps."""
+    max_rollbacks: Count = 2
+    """The next one ends the job (exit code 5)."""
+
+
+class Heartbeat(Section):
+    """Signs of life: every rank writes `heartbeats/rank_NNNNN.json` in the run folder."""
+
+    interval_seconds: Annotated[float, Field(ge=0)] = 5.0
+    """Seconds between two of them; 0 writes none."""
+
+
+class Watchdog(Section):
+    """Ends a job in which nothing moves (exit code 4), naming rank, node and phase, with all Python stacks in logs/."""
+
+    timeout_seconds: Annotated[float, Field(ge=0)] = 480.0
+    """Longest time without progress: choose more than a micro-batch or the optimizer's update takes; 0 switches off."""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """The same while training waits for a checkpoint to be written."""
+
+
+class Stragglers(Section):
+    """Ranks whose own work takes longer than the others', found in the heartbeats without any communication."""
+
+    interval: Count = 100
+    """Steps that phase times are summed over; 0 compares nothing."""
+    factor: Annotated[float, Field(gt=1)] = 1.5
+    """A rank that takes this many times the median of all ranks in a phase is named."""
+
+
+class Integrity(Section):
+    """Silent corruption: ranks that hold the same weights compare checksums of them."""
+
+    interval: Count = 0
+    """Steps between comparisons; 0 for none. A difference ends the job (exit code 4), naming rank and parameter."""
+
+
 class RunConfig(Section):
     """Everything a training run depends on. Written, resolved, to the run folder as config.yaml."""
 
@@ -340,5 +392,15 @@ class RunConfig(Section):
     """What the run says of itself."""
     distributed: Distributed = Distributed()
     """Process groups."""
+    guard: Guard = Guard()
+    """Loss spikes and gradients that are not finite."""
+    heartbeat: Heartbeat = Heartbeat()
+    """Signs of life of every rank."""
+    watchdog: Watchdog = Watchdog()
+    """Jobs that hang."""
+    stragglers: Stragglers = Stragglers()
+    """Ranks that are slower than others."""
+    integrity: Integrity = Integrity()
+    """Weights that must be equal on several ranks."""
     seed: Count = 1234
     """Initial weights, sample order and dropout are functions of this."""

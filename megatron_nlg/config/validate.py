@@ -160,6 +160,40 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
     yield from _schedule_problems(config)
     yield from _sequence_warmup_problems(config)
     yield from _data_problems(config)
+    yield from _fault_problems(config)
+
+
+def _fault_problems(config: RunConfig) -> Iterator[Problem]:
+    """Ways to find faults that can't work together."""
+    beat, watchdog = config.heartbeat.interval_seconds, config.watchdog.timeout_seconds
+    if watchdog and not beat:
+        yield Problem(
+            "watchdog.timeout_seconds",
+            f"{watchdog:g}, but heartbeats are off (heartbeat.interval_seconds 0)",
+            "set it to 0 as well, or write heartbeats",
+        )
+    elif watchdog and watchdog < 2 * beat:
+        yield Problem(
+            "watchdog.timeout_seconds",
+            f"{watchdog:g} is less than two heartbeats (heartbeat.interval_seconds {beat:g})",
+            f"set heartbeat.interval_seconds to {watchdog / 4:g}, or wait longer",
+        )
+    if config.guard.spike_window and config.guard.spike_window < 8:
+        yield Problem(
+            "guard.spike_window", f"{config.guard.spike_window} losses have no usable deviation", "set 8 or more"
+        )
+    if config.guard.spike_window and not config.checkpoint.interval:
+        yield Problem(
+            "guard.spike_window",
+            "without checkpoints there is nothing to roll back to",
+            "set checkpoint.interval, or spike_window to 0",
+        )
+    if config.integrity.interval and config.parallel.zero_stage == 3 and config.parallel.tensor == 1:
+        yield Problem(
+            "integrity.interval",
+            "parallel.zero_stage 3 cuts all weights over the ranks, so that no two ranks hold the same",
+            "set it to 0, or choose ZeRO-1 or 2",
+        )
 
 
 def _sequence_problems(config: RunConfig) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from megatron_nlg.data.clock import TokenClock
 from megatron_nlg.data.documents import Boundaries
-from megatron_nlg.data.sampler import micro_batch_samples
+from megatron_nlg.data.sampler import micro_batch_samples, past_left_out
 
 FIELDS = ("tokens", "labels", "loss_mask")
 
@@ -46,6 +46,8 @@ class Batch:
     also documents and positions."""
     global_batch_size: int
     """Sequences of the step over all ranks."""
+    first_sample: int
+    """Samples consumed before the step."""
 
 
 class Loader:
@@ -69,11 +71,14 @@ class Loader:
         prefetch: int = 1,
         clock: TokenClock | None = None,
         boundaries: Boundaries | None = None,
+        left_out: Sequence[tuple[int, int]] = (),
     ):
         self.dataset, self.batch_schedule = dataset, batch_schedule
         self.micro_batch, self.data_rank, self.data_size = micro_batch, data_rank, data_size
         self.consumed_samples = consumed_samples
-        """Samples of all batches that `next` has returned, by all ranks."""
+        """Samples of all batches that `next` has returned, by all ranks, and of those left out before them."""
+        self.left_out = left_out
+        """Samples [first, end) that are consumed without being read, in order."""
         self.clock, self.boundaries = clock, boundaries
         self.waited_seconds = 0.0
         """What `next` has waited for batches so far."""
@@ -92,7 +97,7 @@ class Loader:
         batch = self._next[0].result()
         self.waited_seconds += time.perf_counter() - begin
         self._next.popleft()
-        self.consumed_samples += batch.global_batch_size
+        self.consumed_samples = batch.first_sample + batch.global_batch_size
         self._fill()
         return batch
 
@@ -108,16 +113,20 @@ class Loader:
 
     def _fill(self) -> None:
         """Ask the thread for batches until enough are on their way."""
-        while len(self._next) < self._prefetch and not self.batch_schedule.is_over(self._asked):
-            self._next.append(self._thread.submit(self._read, self._asked))
-            self._asked += self.batch_schedule.global_batch_size(self._asked)
+        sizes = self.batch_schedule
+        while len(self._next) < self._prefetch:
+            start = past_left_out(self._asked, sizes.global_batch_size(self._asked), self.left_out)
+            if sizes.is_over(start):
+                return
+            self._next.append(self._thread.submit(self._read, start))
+            self._asked = start + sizes.global_batch_size(start)
 
     def _read(self, consumed_samples: int) -> Batch:
         size = self.batch_schedule.global_batch_size(consumed_samples)
         parts = micro_batch_samples(consumed_samples, size, self.micro_batch, self.data_rank, self.data_size)
         # Lengths only grow: the step's last sample, on whichever rank, is its longest.
         longest = self.clock.length(consumed_samples + size - 1) if self.clock else None
-        return Batch([self._stack(part, longest) for part in parts], size)
+        return Batch([self._stack(part, longest) for part in parts], size, consumed_samples)
 
     def _stack(self, indices: range, longest: int | None) -> dict[str, Tensor]:
         samples = [self.dataset[i] for i in indices]

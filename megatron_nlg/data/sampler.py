@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def micro_batch_samples(
     consumed_samples: int, global_batch_size: int, micro_batch_size: int, data_rank: int, data_size: int
@@ -20,3 +22,14 @@ def micro_batch_samples(
         )
     first = consumed_samples + data_rank * share
     return [range(start, start + micro_batch_size) for start in range(first, first + share, micro_batch_size)]
+
+
+def past_left_out(consumed_samples: int, global_batch_size: int, left_out: Sequence[tuple[int, int]]) -> int:
+    """Where a batch that would start after `consumed_samples` samples starts when ranges [first, end) are left out.
+
+    A batch that touches a range starts at its end. `left_out` is in order.
+    """
+    for first, end in left_out:
+        if consumed_samples < end and consumed_samples + global_batch_size > first:
+            consumed_samples = end
+    return consumed_samples

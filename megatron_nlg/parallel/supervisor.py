@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from megatron_nlg.config.errors import InputError, MegatronNlgError, NodeFaultError, NumericError
 from megatron_nlg.parallel.context import Rendezvous
 from megatron_nlg.parallel.device import local_device_count, select_device
 
@@ -43,6 +43,8 @@ class Terminal:
 
     out: IO[str]
     err: IO[str]
+    fail: Callable[[Exception], None] | None = None
+    """Reports an error as this rank's own and ends the process at once; for threads, when the rank itself hangs."""
 
 
 Body = Callable[[Terminal], int]
@@ -86,12 +88,30 @@ def check_port(port: int) -> None:
 # ---- the supervisor ----------------------------------------------------------------------------------------------
 
 
-def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> int:
+class RankLostError(MegatronNlgError):
+    """A rank died without a word."""
+
+
+def supervise(body: Body, logs: Path, ranks: int, port: int | None = None, max_restarts: int = 0) -> int:
     """Run `body` on local ranks and wait. Returns 0 or STOPPED; raises what made the job fail.
 
+    Ranks are started again, `max_restarts` times, after one was lost or hung; not after what would only happen again.
     `logs` is an existing folder that gets each rank's output as `rank_N.log`. Import what the body needs before, so
     that forked ranks share it.
     """
+    stops = _forward_signals()
+    for attempt in range(1, max_restarts + 2):
+        try:
+            return _run_ranks(body, logs, ranks, port, f"{os.getpid()}-{attempt}")
+        except (RankLostError, NodeFaultError) as fault:
+            if attempt > max_restarts or stops:  # who asked to stop wants no new ranks
+                raise
+            print(f"restart {attempt} of {max_restarts}: {fault}", file=sys.stderr, flush=True)
+    raise AssertionError("unreachable")
+
+
+def _run_ranks(body: Body, logs: Path, ranks: int, port: int | None, name: str) -> int:
+    """Start the ranks once and wait for them."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     from torch.multiprocessing.spawn import ProcessContext
@@ -109,7 +129,7 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> in
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=ranks,
-        run_id=str(os.getpid()),
+        run_id=name,
         rdzv_backend="c10d",
         rdzv_endpoint=f"localhost:{port or 0}",
         max_restarts=0,
@@ -118,7 +138,6 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> in
         signals_to_handle="SIGHUP,SIGQUIT",
         **shutdown,
     )
-    _forward_signals()
     with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as reports:  # not in the run: its disk may be what is full
         try:
             elastic_launch(launch, _supervised_rank)(body, str(logs), reports)
@@ -127,8 +146,11 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None) -> in
     return 0
 
 
-def _forward_signals() -> None:
-    """Signals to the supervisor are for the ranks: they save and leave. A third Ctrl-C ends them at once."""
+def _forward_signals() -> list[int]:
+    """Signals to the supervisor are for the ranks: they save and leave. A third Ctrl-C ends them at once.
+
+    Returns the list that received ones go to.
+    """
     received: list[int] = []
 
     def forward(number: int, frame: Any) -> None:
@@ -140,6 +162,7 @@ def _forward_signals() -> None:
 
     for number in STOP_SIGNALS:
         signal.signal(number, forward)
+    return received
 
 
 def _explain(error: Any, logs: Path, folder: Path, ranks: int) -> int:
@@ -154,15 +177,18 @@ def _explain(error: Any, logs: Path, folder: Path, ranks: int) -> int:
     causes = [report for report in reports.values() if not report["consequence"]]
     if causes:
         report = min(causes, key=lambda r: (-r["code"], r["time"]))
-        raise (InputError if report["code"] == InputError.exit_code else MegatronNlgError)(report["message"])
+        raise _ERRORS.get(report["code"], MegatronNlgError)(report["message"])
     silent = [rank for rank in range(ranks) if rank not in reports]
     if silent:
         first = [rank for rank in error.failures if rank in silent]  # the supervisor has ended the others
-        raise MegatronNlgError(
+        raise RankLostError(
             f"rank {', '.join(map(str, first or silent))} died without a word (killed from outside, or for want of "
             f"memory) and the others have been ended; the same command goes on from what is saved; logs: {logs}"
         )
-    raise MegatronNlgError(f"{min(reports.values(), key=lambda r: float(r['time']))['message']}; logs: {logs}")
+    raise RankLostError(f"{min(reports.values(), key=lambda r: float(r['time']))['message']}; logs: {logs}")
+
+
+_ERRORS = {kind.exit_code: kind for kind in (InputError, NodeFaultError, NumericError)}
 
 
 # ---- a rank ------------------------------------------------------------------------------------------------------
@@ -186,12 +212,8 @@ def be_rank(body: Body, logs: Path, reports: Path | None = None) -> int:
     """
     rank = (Rendezvous.from_environment() or Rendezvous()).rank
     terminal = Terminal(sys.stdout, sys.stderr)
-    try:
-        terminal = _redirect_output(logs / f"rank_{rank}.log")
-        return body(terminal)
-    except Exception as error:
-        with contextlib.suppress(OSError):  # a full disk takes no traceback, and its report must still be made
-            traceback.print_exc()
+
+    def report(error: Exception) -> int:
         failure = _failure(error, logs)
         if reports is None:
             _tell(failure, error, rank, terminal.err)
@@ -199,16 +221,24 @@ def be_rank(body: Body, logs: Path, reports: Path | None = None) -> int:
             (reports / f"{rank}.json").write_text(json.dumps(dataclasses.asdict(failure)), encoding="utf-8")
         return failure.code
 
+    try:
+        terminal = _redirect_output(logs / f"rank_{rank}.log")
+        return body(dataclasses.replace(terminal, fail=lambda error: os._exit(report(error))))
+    except Exception as error:
+        with contextlib.suppress(OSError):  # a full disk takes no traceback, and its report must still be made
+            traceback.print_exc()
+        return report(error)
+
 
 def _redirect_output(path: Path) -> Terminal:
     """Send whatever this process prints, libraries included, to its log."""
-    terminal = Terminal(*(os.fdopen(os.dup(stream.fileno()), "w", buffering=1) for stream in (sys.stdout, sys.stderr)))
+    out, err = (os.fdopen(os.dup(stream.fileno()), "w", buffering=1) for stream in (sys.stdout, sys.stderr))
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (sys.stdout, sys.stderr):
         standard.flush()
         os.dup2(log, standard.fileno())
     os.close(log)
-    return terminal
+    return Terminal(out, err)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +257,8 @@ def _failure(error: Exception, logs: Path) -> _Failure:
     message = str(error) if isinstance(error, MegatronNlgError) else f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = f"{error.filename or logs.parent}: {os.strerror(error.errno)}; free some space and start again"
+    if any(sign in message for sign in ("CUDA error", "uncorrectable ECC")):
+        code = NodeFaultError.exit_code
     return _Failure(time.time(), code, _is_consequence(error), message)
 
 

@@ -55,9 +55,12 @@ class Record:
     def status(self) -> str:
         """How the run ended, or that no end is on record."""
         if self.events and self.events[-1]["event"] == "end":
-            return {"done": "finished", "signal": "stopped by a signal", "failed": "failed"}.get(
-                str(self.events[-1].get("status")), str(self.events[-1].get("status"))
-            )
+            return {
+                "done": "finished",
+                "signal": "stopped by a signal",
+                "time": "stopped by its time limit",
+                "failed": "failed",
+            }.get(str(self.events[-1].get("status")), str(self.events[-1].get("status")))
         return "running, or killed"
 
 

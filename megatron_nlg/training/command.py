@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder; an existing run goes on")
     parser.add_argument("--nproc", type=int, metavar="N", help="local ranks to start (default: one a GPU, else 1)")
     parser.add_argument("--master-port", type=int, metavar="PORT", help="port of the rendezvous (default: a free one)")
-    parser.epilog = "exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by a signal with the state saved"
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start local ranks again, from the newest whole checkpoint, when one died or hung (default %(default)s)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="TIME",
+        help="save and leave so early that the job has ended after TIME: seconds, or such as 90m or 4h",
+    )
+    parser.epilog = (
+        "exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by a signal or the time limit with the state saved, "
+        "4 node fault (a rank hangs or holds corrupted weights), 5 numeric failure"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,15 +49,22 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.parallel.context import Rendezvous
 
     supervisor.quiet_libraries()
+    if args.max_restarts < 0:
+        raise InputError(f"--max-restarts {args.max_restarts}: a number from 0 is expected")
+    deadline = None if args.time_limit is None else time.time() + seconds_of(args.time_limit)
     logs, who = args.out / "logs", Rendezvous.from_environment()
     if who is not None:
         try:
+            if args.max_restarts:
+                raise InputError(
+                    "--max-restarts: these ranks were started by torchrun or srun, which must restart them"
+                )
             config = with_absolute_paths(load_config(args.config, args.overrides, who.world_size))
             make_run_folder(args.out)
         except InputError:
             supervisor.yield_to_main(who.rank)
             raise
-        return supervisor.be_rank(partial(train, config, args.out), logs)
+        return supervisor.be_rank(partial(train, config, args.out, deadline), logs)
 
     config = with_absolute_paths(load_config(args.config, args.overrides))
     ranks = supervisor.local_ranks(args.nproc)
@@ -49,18 +73,27 @@ def run(args: argparse.Namespace) -> int:
         supervisor.check_port(args.master_port)
     make_run_folder(args.out)
     _check_data(config, args.out)
-    return supervisor.supervise(partial(train, config, args.out), logs, ranks, args.master_port)
+    body = partial(train, config, args.out, deadline)
+    return supervisor.supervise(body, logs, ranks, args.master_port, args.max_restarts)
 
 
-def train(config: RunConfig, folder: Path, terminal: Terminal) -> int:
-    """Train as this process's rank; returns 0, or STOPPED when a signal asked to stop."""
+def train(config: RunConfig, folder: Path, deadline: float | None, terminal: Terminal) -> int:
+    """Train as this process's rank; returns 0, or STOPPED when a signal or the time limit asked to stop."""
     from megatron_nlg.parallel.supervisor import STOPPED
     from megatron_nlg.training.trainer import Trainer
 
-    trainer = Trainer(config, folder, terminal.err)
+    trainer = Trainer(config, folder, terminal.err, terminal.fail, deadline)
     status = trainer.train()
     trainer.close()
-    return STOPPED if status == "signal" else 0
+    return 0 if status == "done" else STOPPED
+
+
+def seconds_of(text: str) -> float:
+    """`5400`, `5400s`, `90m`, `1.5h` or `2d` as seconds. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None or not float(match[1]):
+        raise InputError(f"--time-limit {text}: a time is expected, in seconds or such as 90m, 4h or 2d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -15,7 +15,7 @@ in three places, all in this file:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from megatron_nlg.model.kernels import choose
 from megatron_nlg.model.naming import NamedParameter, named_parameters
 from megatron_nlg.parallel.context import DeepSpeedMpu, ParallelContext
 from megatron_nlg.parallel.rng import seed_step
+from megatron_nlg.training.phases import Phases
 
 LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
@@ -43,7 +44,9 @@ class StepResult:
     loss: Tensor
     """Mean loss per token of the global batch, in nats."""
     grad_norm: Tensor | float
-    """Global L2 norm of the gradient before clipping."""
+    """Global L2 norm of the gradient before clipping; infinite when it is not finite, NaN when it was not computed."""
+    skipped: str | None = None
+    """Why the step changed nothing, on all ranks alike; None when it was applied."""
 
 
 class ChunkBox(nn.Module):
@@ -65,6 +68,8 @@ class Engine:
     def __init__(self, config: RunConfig, context: ParallelContext):
         self.config = config
         self.context = context
+        self.phases = Phases()
+        self._discarded = 0
         seed_step(config.seed, 0, context.at, context.device)
         self.kernels = choose(context.device, config.parallel, masked=config.data.reset_attention)
         self.chunks = build_chunks(config, context, self.kernels)
@@ -83,19 +88,37 @@ class Engine:
         """This rank's parameters under their global names."""
         return named_parameters(self.chunks)
 
-    def train_step(self, micro_batches: Sequence[MicroBatch], lr: float, step: int) -> StepResult:
+    def train_step(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        lr: float,
+        step: int,
+        objection: Callable[[float], str | None] | None = None,
+    ) -> StepResult:
         """One optimizer step over this rank's micro-batches of the global batch, at a learning rate.
 
-        `step` seeds dropout. A step whose gradient is not finite changes nothing but is counted by `skipped_steps`.
+        `step` seeds dropout. A step whose gradient is not finite changes nothing but is counted by `skipped_steps`; so
+        is one to whose loss there is an `objection`. Asking for one waits for the loss before the update.
         """
-        if self.config.model.dropout:
-            seed_step(self.config.seed, step, self.context.at, self.context.device)
-        self.deepspeed.module.train()
-        loss = self._forward_backward(micro_batches, forward_only=False)
+        loss = self._gradients(micro_batches, step)
+        if objection is not None and (reason := objection(float(loss))):
+            self._discard()
+            self._discarded += 1
+            return StepResult(loss, math.nan, reason)
+        self.phases.enter("optimizer")
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr
+        before = self.deepspeed.skipped_steps
         self.deepspeed.step()
-        return StepResult(loss, self.deepspeed.get_global_grad_norm())
+        skipped = self.deepspeed.skipped_steps > before
+        norm = self.deepspeed.get_global_grad_norm()
+        return StepResult(loss, norm, "the gradient is not finite" if skipped else None)
+
+    def repeat(self, micro_batches: Sequence[MicroBatch], step: int) -> Tensor:
+        """Forward and backward pass of a step, without the step; returns the loss."""
+        loss = self._gradients(micro_batches, step)
+        self._discard()
+        return loss
 
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
@@ -112,8 +135,13 @@ class Engine:
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that changed nothing because their gradient was not finite."""
-        return int(self.deepspeed.skipped_steps)
+        """Steps that changed nothing because their gradient was not finite, or because of an objection."""
+        return int(self.deepspeed.skipped_steps) + self._discarded
+
+    @property
+    def searches_scale(self) -> bool:
+        """Whether gradients that are not finite are part of the search for a loss scale (fp16)."""
+        return bool(self.deepspeed.fp16_enabled() and self.deepspeed.dynamic_loss_scale())
 
     def loss_scale_state(self) -> dict[str, float]:
         """What fp16's dynamic loss scale has learnt; nothing in other precisions."""
@@ -198,9 +226,43 @@ class Engine:
 
     # ---- the step ------------------------------------------------------------------------------------------------
 
+    def _gradients(self, micro_batches: Sequence[MicroBatch], step: int) -> Tensor:
+        """Forward and backward pass; returns the loss."""
+        if self.config.model.dropout:
+            seed_step(self.config.seed, step, self.context.at, self.context.device)
+        self.deepspeed.module.train()
+        return self._forward_backward(micro_batches, forward_only=False)
+
+    def _discard(self) -> None:
+        """Throw this step's gradients away, with no trace in weights, moments, loss scale or counters."""
+        optimizer = self.deepspeed.optimizer
+        if (
+            self.config.parallel.zero_stage == 1 and not self.config.parallel.offload_optimizer
+        ):  # nothing is reduced yet
+            optimizer.zero_grad()
+            return
+        # Stages 2 and 3 have begun to reduce: DeepSpeed's own way for gradients that are not finite clears all of it.
+        infinite = torch.tensor(math.inf, device=self.context.device.torch)
+        pretended = {
+            "scaled_global_norm": lambda *_, **__: infinite,
+            "_get_norm_groups": lambda *_, **__: [infinite],
+            "_update_scale": lambda *_, **__: None,
+        }
+        before = self.deepspeed.skipped_steps, self.deepspeed.global_steps
+        vars(optimizer).update(pretended)
+        try:
+            self.deepspeed.step()
+        finally:
+            for name in pretended:
+                del vars(optimizer)[name]
+        self.deepspeed.skipped_steps, self.deepspeed.global_steps = before
+
     def _forward_backward(self, micro_batches: Sequence[MicroBatch], forward_only: bool) -> Tensor:
         """Run the schedule; returns the mean loss per token of the global batch on every rank."""
         micro_batches = [own_part(batch, self.context) for batch in micro_batches]
+        # Sums over ranks make all of them wait for the slowest: kept apart from a rank's own work.
+        enter = (lambda _: self.phases.beat()) if forward_only else self.phases.enter
+        enter("wait")
         tokens = torch.stack([batch["loss_mask"].sum() for batch in micro_batches]).sum().float()
         dist.all_reduce(tokens, group=self.context.data_group)
         tokens.clamp_(min=1)
@@ -217,7 +279,9 @@ class Engine:
 
             return out, loss
 
+        enter("forward-backward")
         losses = run_schedule(self.chunks, micro_batches, forward_loss, forward_only)
+        enter("wait")
         total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.context.device.torch)
         dist.all_reduce(total, group=self.context.data_group)
         dist.all_reduce(total, group=self.context.pipeline_group)  # stages before the last contribute 0
@@ -236,6 +300,7 @@ class Engine:
     def _run_chunk(self, chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
         """Through DeepSpeed where its hooks gather or cut what a chunk needs (ZeRO-2, 3, offload), else directly."""
         out: Tensor
+        self.phases.beat()
         if self.config.parallel.zero_stage >= 2 or self.config.parallel.offload_optimizer:
             out = self.deepspeed(self._number[id(chunk)], *args, **options)
         else:

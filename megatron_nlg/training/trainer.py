@@ -6,9 +6,10 @@ The optimizer step itself is `Engine.train_step` in engine.py.
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,24 +18,30 @@ from typing import IO, Any
 from torch import Tensor
 
 from megatron_nlg.config.dump import to_yaml
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from megatron_nlg.config.errors import InputError, MegatronNlgError, NumericError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.clock import TokenClock
 from megatron_nlg.data.datasets import build_datasets
 from megatron_nlg.data.documents import Boundaries
 from megatron_nlg.data.identity import blend_changes, without_blend
 from megatron_nlg.data.loader import Batch, Loader
+from megatron_nlg.data.sampler import micro_batch_samples
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.supervisor import STOP_SIGNALS
+from megatron_nlg.training.attribution import first_non_finite
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
+from megatron_nlg.training.callbacks.heartbeat import HeartbeatThread
 from megatron_nlg.training.callbacks.metrics import MetricsFile, replace_text
 from megatron_nlg.training.callbacks.profiler import MemorySnapshot, Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
 from megatron_nlg.training.callbacks.wandb import WandB
-from megatron_nlg.training.checkpoint.format import Progress, check_identity, model_identity
+from megatron_nlg.training.checkpoint.format import Progress, check_identity, model_identity, steps_in
 from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
+from megatron_nlg.training.deadline import Deadline
 from megatron_nlg.training.engine import Engine, StepResult
+from megatron_nlg.training.guard import GuardState, LossGuard
+from megatron_nlg.training.integrity import compare_replicas
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
 from megatron_nlg.training.statistics import Statistics
 from megatron_nlg.training.throughput import Throughput
@@ -42,9 +49,20 @@ from megatron_nlg.training.timeline import Timeline
 
 
 class Trainer:
-    """A run: its engine, data, checkpoints and callbacks. All ranks make one and call `train` together."""
+    """A run: its engine, data, checkpoints and callbacks. All ranks make one and call `train` together.
 
-    def __init__(self, config: RunConfig, folder: Path, terminal: IO[str] | None = None):
+    `fail` ends this process with an error from another thread; `deadline` is when the job must have ended, in seconds
+    since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        terminal: IO[str] | None = None,
+        fail: Callable[[Exception], None] | None = None,
+        deadline: float | None = None,
+    ):
         self.config, self.folder = config, folder
         self.context = context = ParallelContext.create(config)
         self.datasets = build_datasets(config, folder)
@@ -60,10 +78,16 @@ class Trainer:
         self.progress = replace(loaded, identity=self._identity)
         self.engine.restore_loss_scale(self.progress.loss_scale)
         self._skipped_before = self.progress.skipped_steps
+        self._last_save = self.progress.step
+        self.guard = LossGuard(config.guard, GuardState.from_json(self.progress.guard))
+        self.deadline = Deadline(deadline)
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
         self.timeline = Timeline(config.log.timeline_steps, self.engine, context, folder)
         self.statistics = Statistics(config.log, self.engine, context, folder, self.progress.step)
         self.callbacks = choose_callbacks(config, terminal)
+        self.heartbeat = HeartbeatThread(context.rank, self.engine.phases, fail)
+        if config.heartbeat.interval_seconds:
+            self.callbacks.append(self.heartbeat)
         self.run = Run(
             config=config,
             folder=folder,
@@ -75,7 +99,11 @@ class Trainer:
         )
 
     def train(self) -> str:
-        """Train until the tokens are used up ("done") or a signal asks to stop ("signal"); the state is saved."""
+        """Train until the tokens are used up ("done") or a signal or the time limit asks to stop ("signal", "time").
+
+        The state is saved. Raises NumericError when training goes wrong more often than it may roll back, and
+        NodeFaultError when weights are corrupted.
+        """
         if self.context.is_main:
             replace_text(self.folder / "config.yaml", to_yaml(self.config))
         status = "failed"
@@ -89,53 +117,54 @@ class Trainer:
                 self._event("weights loaded", path=str(self.checkpoints.loaded_from))
             self._event("kernels", **self.engine.kernels.active)
             with caught_signals() as caught:
-                status = self._loop(caught)
+                while (left := self._loop(caught)) == "roll back":
+                    self._roll_back()
                 self.timeline.finish()
                 self._save_now()
+                status = left
             self._event("peak memory", mib=self.context.gather(self.context.device.peak_memory_bytes() >> 20))
         finally:
             self._tell(lambda c: c.on_end(self.run, self.progress.step, status))
         return status
 
     def _loop(self, caught: list[int]) -> str:
-        """Steps until the end or a signal."""
+        """Steps until the end, a signal, the time limit, or until training must roll back."""
         config, watch = self.config, Stopwatch(self.progress.step)
-        cut = self.clock if config.schedule.sequence_warmup else None
-        train = self._loader(self.datasets.train, self.batches, self.progress.consumed_samples, cut)
+        train = self._loader(
+            self.datasets.train,
+            self.batches,
+            self.progress.consumed_samples,
+            self.clock if config.schedule.sequence_warmup else None,
+            self.guard.state.left_out,
+        )
+        self.engine.phases.enter("data")
         try:
             for batch in train:
                 step = self.progress.step + 1
                 for callback in self.callbacks:
                     callback.on_step_start(self.run, step)
-                lr = self.learning_rate(self.clock.tokens(self.progress.consumed_samples))
-                with (
-                    self.timeline.step(step, len(batch.micro_batches), train.waited_seconds),
-                    self.statistics.step(step, batch.global_batch_size),
-                ):
-                    result = self.engine.train_step(self._to_device(batch), lr, step)
+                lr = self.learning_rate(self.clock.tokens(batch.first_sample))
+                result = self._step(batch, lr, step, train.waited_seconds)
                 self.progress = replace(
                     self.progress,
                     step=step,
                     consumed_samples=train.consumed_samples,
-                    skipped_steps=self._note_skips(),
+                    skipped_steps=self._skipped_before + self.engine.skipped_steps,
                 )
                 if step % config.log.interval == 0 or self.batches.is_over(train.consumed_samples):
                     metrics = self._metrics(result, lr, batch, watch, train.waited_seconds)
                     for callback in self.callbacks:
                         callback.on_step(self.run, metrics)
+                if config.integrity.interval and step % config.integrity.interval == 0:
+                    compare_replicas(self.engine, step)
                 with watch.paused():
                     if config.evaluation.interval and step % config.evaluation.interval == 0:
                         self._validate()
-                    if config.checkpoint.interval and step % config.checkpoint.interval == 0:
+                    if self._checkpoint_is_due(step):
                         self._save()
                 self._tell_of_checkpoint(self.checkpoints.poll())
-                stop, failed = self.context.any_rank(bool(caught), self.checkpoints.failed())
-                if failed:
-                    self.checkpoints.wait()  # raises on the ranks where it failed
-                    raise MegatronNlgError("another rank could not write its part of a checkpoint")
-                if stop:
-                    self._event("signal", signal=signal.Signals(caught[0]).name if caught else "on another rank")
-                    return "signal"
+                if why := self._must_leave(caught):
+                    return why
         finally:
             train.close()
         evaluated = config.evaluation.interval and self.progress.step % config.evaluation.interval == 0
@@ -143,9 +172,103 @@ class Trainer:
             self._validate()
         return "done"
 
+    def _must_leave(self, caught: list[int]) -> str | None:
+        """Why the loop ends after this step, the same on all ranks."""
+        phases = self.engine.phases
+        phases.enter("wait")
+        flags = bool(caught), self.checkpoints.failed(), self.deadline.step_is_done()
+        stop, failed, late = self.context.any_rank(*flags)
+        phases.enter("data")
+        if failed:
+            self.checkpoints.wait()  # raises on the ranks where it failed
+            raise MegatronNlgError("another rank could not write its part of a checkpoint")
+        if stop:
+            self._event("signal", signal=signal.Signals(caught[0]).name if caught else "on another rank")
+            return "signal"
+        if late:
+            self._event("time limit")
+            return "time"
+        return "roll back" if self.guard.must_roll_back(self.progress.step) else None
+
     # ---- parts of a step -----------------------------------------------------------------------------------------
 
-    def _loader(self, dataset: Any, sizes: Any, consumed_samples: int = 0, clock: TokenClock | None = None) -> Loader:
+    def _step(self, batch: Batch, lr: float, step: int, waited: float) -> StepResult:
+        """The optimizer step, unless the guard objects; a skipped one is explained by an event."""
+        for event in self.heartbeat.findings():
+            self._event(**event)
+        guard, micro_batches = self.guard, self._to_device(batch)
+        objection = guard.objection if guard.judges_losses else None
+        with (
+            self.timeline.step(step, len(micro_batches), waited),
+            self.statistics.step(step, batch.global_batch_size),
+        ):
+            result = self.engine.train_step(micro_batches, lr, step, objection)
+        if result.skipped is None:
+            if guard.judges_losses:
+                guard.applied(float(result.loss))
+            return result
+        loss, norm, where = float(result.loss), float(result.grad_norm), {}
+        if not (self.engine.searches_scale and math.isfinite(loss) and math.isinf(norm)):
+            if not (math.isfinite(loss) and math.isnan(norm)) and not guard.is_suspect(step):  # the first in a row
+                where = self._attribute(batch, micro_batches, step)
+            guard.skipped(step, (batch.first_sample, batch.first_sample + batch.global_batch_size))
+        self._event("skipped step", step=step, reason=result.skipped, **where)
+        return result
+
+    def _attribute(self, batch: Batch, micro_batches: list[dict[str, Tensor]], step: int) -> dict[str, Any]:
+        """Parameter, rank and samples where a gradient that is not finite comes from."""
+        found = first_non_finite(self.engine, micro_batches, step)
+        if "rank" not in found:
+            return found
+        layout, micro = self.context.layout, self.config.batch.micro
+        at = layout.coordinates(found["rank"]).data
+        parts = micro_batch_samples(batch.first_sample, batch.global_batch_size, micro, at, layout.data)
+        samples = parts[found["micro_batch"]]
+        return found | {"samples": [samples.start, samples.stop]}
+
+    def _roll_back(self) -> None:
+        """Go back to the newest checkpoint before the first skipped step; samples of the skipped steps are left out.
+
+        No checkpoint is written inside a suspect window but the one that a signal asks for, which is deleted here.
+        """
+        guard, at = self.guard, self.progress.step
+        first, reason = guard.state.skips[0][0], f"{len(guard.state.skips)} steps were skipped from step "
+        reason += f"{guard.state.skips[0][0]} to step {at}"
+        if guard.state.rollbacks >= self.config.guard.max_rollbacks:
+            raise NumericError(
+                f"{reason}, after {guard.state.rollbacks} rollbacks (guard.max_rollbacks): training diverges; look at "
+                f"events.jsonl in {self.folder}, and lower optimizer.lr or mend the data"
+            )
+        self._tell_of_checkpoint(self.checkpoints.wait())
+        if self.context.is_main:
+            for step in steps_in(self.checkpoints.folder):
+                if step >= first:
+                    folder = self.checkpoints.folder / f"step_{step:08d}"
+                    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.suspect")))
+        self.context.barrier()
+        loaded, damaged = self.checkpoints.load(self.engine, self._identity, self._check_identity)
+        if not loaded.step:
+            raise NumericError(
+                f"{reason}, and there is no checkpoint before them: set checkpoint.interval below {first}"
+            )
+        guard.rolled_back(GuardState.from_json(loaded.guard))
+        self.engine.restore_loss_scale(loaded.loss_scale)
+        self.progress, self._last_save = replace(loaded, identity=self._identity), loaded.step
+        self._skipped_before = loaded.skipped_steps - self.engine.skipped_steps
+        self.statistics = Statistics(self.config.log, self.engine, self.context, self.folder, loaded.step)
+        self._tell(lambda c: c.on_rollback(self.run, loaded.step))
+        for problem in damaged:
+            self._event("damaged checkpoint", problem=problem)
+        self._event("rollback", reason=reason, left_out=[list(samples) for samples in guard.state.left_out])
+
+    def _loader(
+        self,
+        dataset: Any,
+        sizes: Any,
+        consumed_samples: int = 0,
+        clock: TokenClock | None = None,
+        left_out: Sequence[tuple[int, int]] = (),
+    ) -> Loader:
         return Loader(
             dataset,
             sizes,
@@ -156,6 +279,7 @@ class Trainer:
             prefetch=self.config.data.prefetch,
             clock=clock,
             boundaries=Boundaries.of(self.config.data, self.datasets.plan.tokenizer.eod),
+            left_out=left_out,
         )
 
     def _to_device(self, batch: Batch) -> list[dict[str, Tensor]]:
@@ -186,20 +310,13 @@ class Trainer:
             sequence_length=length,
         )
 
-    def _note_skips(self) -> int:
-        """Skipped steps so far, over all processes of the run; a new one becomes an event."""
-        before = self.progress.skipped_steps
-        now = self._skipped_before + self.engine.skipped_steps
-        if now > before:
-            self._event("skipped step", reason="the gradient is not finite")
-        return now
-
     def _validate(self) -> None:
         """Mean loss per token on every source's validation split."""
         count, size = self.config.evaluation.batches, self.config.batch.global_
         rows = []
         for source, dataset in self.datasets.valid.items():
             loader = self._loader(dataset, FixedBatches(size, count))
+            self.engine.phases.enter("validation")
             losses = [float(self.engine.evaluate(self._to_device(batch))) for batch in loader]
             loader.close()
             loss = math.fsum(losses) / len(losses)
@@ -220,12 +337,24 @@ class Trainer:
             )
         self._blend_changes = changes
 
+    def _checkpoint_is_due(self, step: int) -> bool:
+        """Whether to save; where the interval ends in a suspect window, as soon as that is over."""
+        interval = self.config.checkpoint.interval
+        if not interval or self.guard.is_suspect(step):
+            return False
+        return step - step % interval > self._last_save
+
     def _save(self) -> None:
-        self.progress = replace(self.progress, loss_scale=self.engine.loss_scale_state())
-        self._tell_of_checkpoint(self.checkpoints.save(self.engine, self.progress))
+        self.engine.phases.enter("checkpoint")
+        scale, guard = self.engine.loss_scale_state(), self.guard.state.to_json()
+        self._last_save = self.progress.step
+        progress = replace(self.progress, loss_scale=scale, guard=guard)
+        self._tell_of_checkpoint(self.checkpoints.save(self.engine, progress))
+        self.deadline.save_begins()
 
     def _save_now(self) -> None:
         """Leave nothing unsaved."""
+        self.engine.phases.enter("checkpoint")
         done = self.checkpoints.wait()
         self._tell_of_checkpoint(done)
         if self.progress.step != self.run.start_step and (done is None or done.step != self.progress.step):
@@ -234,13 +363,14 @@ class Trainer:
 
     def _tell_of_checkpoint(self, done: Saved | None) -> None:
         if done is not None:
+            self.deadline.save_is_done()
             saved = done
             self._tell(lambda c: c.on_checkpoint(self.run, saved.step, saved.path))
             self._event("checkpoint cost", **{"step": saved.step, **saved.cost()})
 
-    def _event(self, name: str, **details: Any) -> None:
-        event: Mapping[str, Any] = {"event": name, "step": self.progress.step, **details}
-        self._tell(lambda c: c.on_event(self.run, event))
+    def _event(self, event: str, **details: Any) -> None:
+        about: Mapping[str, Any] = {"event": event, "step": self.progress.step, **details}
+        self._tell(lambda c: c.on_event(self.run, about))
 
     def _tell(self, hook: Callable[[Callback], None]) -> None:
         for callback in self.callbacks:

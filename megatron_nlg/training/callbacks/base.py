@@ -90,8 +90,11 @@ class Callback:
     def on_checkpoint(self, run: Run, step: int, path: Path) -> None:
         """The checkpoint of `step` is complete and visible at `path`."""
 
+    def on_rollback(self, run: Run, step: int) -> None:
+        """Training has gone back to after `step` steps; those that follow are taken again, on other samples."""
+
     def on_event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Something else worth keeping: `event` has "event" (its name) and "step"."""
 
     def on_end(self, run: Run, step: int, status: str) -> None:
-        """The run ends after `step` steps: "done", "signal" or "failed". Called also when training raised an error."""
+        """The run ends after `step` steps: "done", "signal", "time" (limit) or "failed" (training raised an error)."""

@@ -65,6 +65,13 @@ class MetricsFile(Callback):
         inside = path.relative_to(run.folder) if path.is_relative_to(run.folder) else path
         self._event({"event": "checkpoint", "step": step, "path": str(inside)})
 
+    def on_rollback(self, run: Run, step: int) -> None:
+        """Cut off the rows of steps that are taken again."""
+        if self._metrics:
+            self._metrics.close()
+            keep_until(run.folder / METRICS, step)
+            self._metrics = (run.folder / METRICS).open("a", encoding="utf-8")
+
     def on_event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Note anything else."""
         self._event(event)

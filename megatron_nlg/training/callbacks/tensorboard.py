@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics, ValidationRow
@@ -38,6 +38,13 @@ class TensorBoard(Callback):
             for row in rows:
                 self._writer.add_scalar(f"valid/{row.source}/loss", row.loss, row.step)
                 self._writer.add_scalar(f"valid/{row.source}/perplexity", row.perplexity, row.step)
+
+    def on_rollback(self, run: Run, step: int) -> None:
+        """Hide the steps that are taken again: a new event file that begins after `step`."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+            self.on_start(replace(run, start_step=step))
 
     def on_end(self, run: Run, step: int, status: str) -> None:
         """Write out and close."""

@@ -33,9 +33,12 @@ class Progress:
     consumed_samples: int = 0
     """Sequences read: the whole state of the data."""
     skipped_steps: int = 0
-    """Steps that changed nothing because their gradient was not finite; Adam has not counted them."""
+    """Steps that changed nothing because their gradient was not finite, or that the loss guard has skipped; Adam has
+    not counted them."""
     loss_scale: dict[str, float] = field(default_factory=dict)
     """State of fp16's dynamic loss scale; empty in other precisions."""
+    guard: dict[str, Any] = field(default_factory=dict)
+    """State of the loss guard (guard.GuardState)."""
     identity: dict[str, Any] = field(default_factory=dict)
     """Dotted setting -> value, of all that makes it the same model on the same data."""
 

@@ -115,6 +115,15 @@ RAMP = "batch.ramp={start: 4, increment: 4, tokens: 1000}"
             "batch.ramp.increment",
             "steps of 5 from 4 do not reach batch.global 16; nearest increments: 4 or 6",
         ),
+        (["heartbeat.interval_seconds=0"], "watchdog.timeout_seconds", "480, but heartbeats are off"),
+        (
+            ["watchdog.timeout_seconds=8"],
+            "watchdog.timeout_seconds",
+            "8 is less than two heartbeats (heartbeat.interval_seconds 5); set heartbeat.interval_seconds to 2",
+        ),
+        (["guard.spike_window=7", "checkpoint.interval=5"], "guard.spike_window", "7 losses have no usable deviation"),
+        (["guard.spike_window=64"], "guard.spike_window", "nothing to roll back to; set checkpoint.interval"),
+        (["integrity.interval=5", "parallel.zero_stage=3"], "integrity.interval", "stage 3 cuts all weights"),
     ],
 )
 def test_each_contradiction_is_one_problem(overrides: list[str], key: str, message: str) -> None:

@@ -38,6 +38,17 @@ class Numbers:
         return {"tokens": whole, "labels": whole + 1, "loss_mask": torch.ones(5), "position_ids": torch.arange(5)}
 
 
+def test_samples_that_are_left_out_are_consumed_and_never_read() -> None:
+    numbers = Numbers()
+    loader = Loader(
+        numbers, FixedBatches(4, 6), micro_batch=2, data_rank=0, data_size=1, consumed_samples=4, left_out=[(8, 16)]
+    )
+    seen = [(batch.first_sample, samples(batch), loader.consumed_samples) for batch in loader]
+    assert seen == [(4, [4, 5, 6, 7], 8), (16, [16, 17, 18, 19], 20), (20, [20, 21, 22, 23], 24)]
+    loader.close()
+    assert not set(numbers.read) & set(range(8, 16))
+
+
 def samples(batch: Batch) -> list[int]:
     return [int(row[0]) for micro in batch.micro_batches for row in micro["tokens"]]
 

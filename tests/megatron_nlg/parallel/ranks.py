@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from megatron_nlg.config.errors import InputError, MegatronNlgError, NumericError
 from megatron_nlg.parallel import supervisor
 from megatron_nlg.parallel.context import Rendezvous
 from megatron_nlg.parallel.supervisor import STOPPED, Terminal
@@ -60,6 +60,20 @@ def fail_on_last(how: str, rank: int, last: int) -> int:
     raise MegatronNlgError("the cause")
 
 
+def die_at_first(how: str, rank: int) -> int:
+    """The first time rank 1 is lost in some way; the second time all is well."""
+    first = Path(os.environ["READY"]) / f"{how} {rank}"
+    if first.exists():
+        return 0
+    first.touch()
+    if rank != 1:
+        time.sleep(1000)
+    if how == "diverges once":
+        raise NumericError("the loss is nan")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
 def body(name: str, terminal: Terminal) -> int:
     who = Rendezvous.from_environment() or Rendezvous()
     print(f"rank {who.rank} of {who.world_size}")
@@ -72,6 +86,8 @@ def body(name: str, terminal: Terminal) -> int:
         return STOPPED if who.rank else 7
     if name == "wait":
         return wait_for_signal()
+    if name.endswith("once"):
+        return die_at_first(name, who.rank)
     if name == "hang":
         return hang()
     return fail_on_last(name, who.rank, who.world_size - 1)
@@ -82,7 +98,9 @@ def main(name: str, logs: str, ranks: str) -> int:
     if not int(ranks):
         return supervisor.be_rank(partial(body, name), logs_folder)
     try:
-        return supervisor.supervise(partial(body, name), logs_folder, int(ranks))
+        return supervisor.supervise(
+            partial(body, name), logs_folder, int(ranks), None, int(os.environ.get("RESTARTS", "0"))
+        )
     except MegatronNlgError as error:
         print(f"ranks: {error}", file=sys.stderr)
         return error.exit_code

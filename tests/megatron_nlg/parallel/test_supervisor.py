@@ -112,6 +112,35 @@ def test_other_exit_codes_are_failures(tmp_path: Path) -> None:
     assert code == 1 and err.count("\n") == 1 and "Traceback" not in err
 
 
+# ---- starting again ------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_rank_is_started_again_with_all_others(tmp_path: Path) -> None:
+    with job("killed once", tmp_path, 2, {"RESTARTS": "1"}) as running:
+        code, _, err = running.wait()
+        assert running.alive() == []
+    assert code == 0 and err.startswith("restart 1 of 1: rank 1 died without a word") and err.count("\n") == 1
+    assert (tmp_path / "rank_0.log").read_text().count("rank 0 of 2") == 2
+
+
+def test_what_would_only_happen_again_is_not_started_again(tmp_path: Path) -> None:
+    with job("diverges once", tmp_path, 2, {"RESTARTS": "3"}) as running:
+        assert running.wait() == (5, "", "ranks: the loss is nan\n")
+    assert (tmp_path / "rank_1.log").read_text().count("rank 1 of 2") == 1
+
+
+def test_ranks_of_a_job_that_was_told_to_stop_are_not_started_again(tmp_path: Path) -> None:
+    with job("hang", tmp_path, 2, {"RESTARTS": "9"}) as running:
+        until(ready(tmp_path, 2), "ranks hang")
+        os.kill(running.ranks()[0], signal.SIGKILL)
+        until(ready(tmp_path, 4), "ranks hang again")
+        running.process.terminate()
+        time.sleep(0.2)
+        os.kill(running.ranks()[1], signal.SIGKILL)
+        code, _, err = running.wait(2 * GONE)
+    assert code == 1 and [line.split(":")[0] for line in err.splitlines()] == ["restart 1 of 9", "ranks"]
+
+
 # ---- ranks that something else started -----------------------------------------------------------------------------
 
 
@@ -173,6 +202,12 @@ def test_a_port_is_tried_before_ranks_start() -> None:
 )
 def test_causes_and_consequences(error: Exception, consequence: bool) -> None:
     assert _is_consequence(error) is consequence
+
+
+def test_a_broken_gpu_is_a_fault_of_the_node() -> None:
+    failure = supervisor._failure(RuntimeError("CUDA error: uncorrectable ECC error encountered"), Path("logs"))
+    assert failure.code == 4
+    assert supervisor._failure(RuntimeError("shapes do not match"), Path("logs")).code == 1
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

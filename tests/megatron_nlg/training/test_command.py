@@ -23,6 +23,7 @@ from data_prep.files import read_json, write_json
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.training.checkpoint.format import problems_of, steps_in
+from megatron_nlg.training.command import seconds_of
 from tests.job import Job, command, until
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny
@@ -95,6 +96,10 @@ def nothing_in(out: Path) -> bool:
         (["data.blend=none/blend.yaml"], ["none/blend.yaml: no such file"]),
         (["model.vocab_size=251"], ["model.vocab_size: 251", "has 250 entries; set model.vocab_size=250"]),
         (["--master-port", "65536"], ["--master-port 65536", "choose a free one"]),
+        (["--max-restarts", "-1"], ["--max-restarts -1: a number from 0"]),
+        (["--time-limit", "4x"], ["--time-limit 4x: a time is expected", "90m"]),
+        (["--time-limit", "0h"], ["--time-limit 0h: a time is expected"]),
+        (["watchdog.timeout_seconds=8"], ["heartbeat.interval_seconds to 2"]),
     ],
 )
 def test_bad_settings(
@@ -104,6 +109,10 @@ def test_bad_settings(
     for part in said:
         assert part in message
     assert nothing_in(tmp_path)
+
+
+def test_times() -> None:
+    assert [seconds_of(text) for text in ("90", "90s", "1.5m", "4h", "2d")] == [90, 90, 90, 14400, 172800]
 
 
 def test_missing_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,18 @@ def test_a_resumed_curve_goes_on_as_one(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_a_rollback_cuts_off_the_steps_that_are_taken_again(tmp_path: Path) -> None:
+    run, callback = run_in(tmp_path), MetricsFile()
+    callback.on_start(run)
+    for step in range(1, 8):
+        callback.on_step(run, metrics(step))
+    callback.on_rollback(run, 4)
+    callback.on_step(run, metrics(5, loss=1.0))
+    callback.on_end(run, 5, "done")
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert read_rows(tmp_path / "metrics.jsonl")[-1]["loss"] == 1.0
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_its_curve_again(tmp_path: Path) -> None:
     train(tmp_path, 0, 3, killed=True)
     train(tmp_path, 0, 2)
