@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from megatron_nlg.config.errors import InputError, MegatronNlgError, NodeFaultError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import data_parallel_size
 from megatron_nlg.parallel.device import Device, select_device
@@ -236,7 +236,7 @@ def _join(who: Rendezvous, device: Device, timeout: timedelta) -> None:
             ) from None
         raise MegatronNlgError(f"rank {who.rank} can't reach {where} (MASTER_ADDR:MASTER_PORT): {text}") from None
     except dist.DistStoreError as error:
-        raise MegatronNlgError(
+        raise NodeFaultError(
             f"not all {who.world_size} ranks met at {where} within {timeout.total_seconds():.0f} s "
             f"(distributed.timeout_seconds): {error}"
         ) from None

@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import json
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -30,7 +31,7 @@ from megatron_nlg.parallel.device import local_device_count, select_device
 
 STOPPED = 3
 """Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
-SHUTDOWN_SECONDS = 2
+SHUTDOWN_SECONDS = 1.5
 """After a rank has died, the others get this long to leave by themselves, then as long after SIGTERM."""
 COURTESY_SECONDS = 5
 """Without a supervisor, rank 0 gets this long to say what all ranks have found, before another one says it."""
@@ -119,10 +120,10 @@ def _run_ranks(body: Body, logs: Path, ranks: int, port: int | None, name: str) 
     on_cpu = local_device_count() is None
     for library in ("torch.distributed.elastic", "torch.multiprocessing"):  # failures are said below, once
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    shutdown: dict[str, Any] = {"shutdown_timeout": SHUTDOWN_SECONDS}
+    shutdown: dict[str, Any] = {"shutdown_timeout": math.ceil(SHUTDOWN_SECONDS)}
     if "shutdown_timeout" not in {field.name for field in dataclasses.fields(LaunchConfig)}:
         shutdown = {}  # torch 2.11 reads the environment variable only
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(math.ceil(SHUTDOWN_SECONDS))
     # After a rank's failure neither is asked: join's grace period decides, and elastic leaves it at 30 seconds.
     ProcessContext.join.__defaults__ = (None, SHUTDOWN_SECONDS)
     launch = LaunchConfig(
