@@ -1,12 +1,13 @@
 """Kills, stops and damaged files at random instants: does every run end with the undisturbed one's weights?
 
-    python -m benchmarks.faults [--trials 100] [--corruptions 200] [--stops 4] [--minutes 30] [--seed 0]
+    python -m benchmarks.faults [--trials 100] [--corruptions 200] [--stops 4] [--jobs 1] [--minutes 60] [--seed 0]
 
 Real `megatron-nlg train --max-restarts` jobs of a small model on two ranks, with a checkpoint every few steps. A trial
 is one fault: a rank killed (SIGKILL) at any instant from the fork of the ranks on; a rank killed while a checkpoint is
-being written; the whole job killed and started again by the same command; a rank stopped (SIGSTOP). After every other
-kill the newest checkpoint is damaged before the new ranks read it. A run takes faults until it is done; then the files
-of its last checkpoint must be those of a run without faults, byte for byte. Writes benchmarks/results/faults.json.
+being written; the whole job killed and started again by the same command; a training rank stopped (SIGSTOP). After
+every other kill the newest checkpoint is damaged before the new ranks read it. A run takes faults until it is done;
+then the files of its last checkpoint must be those of a run without faults, byte for byte. Writes
+benchmarks/results/faults.json.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, cycle, islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count, cycle, islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
 from megatron_nlg.config.dump import to_yaml
-from megatron_nlg.training.checkpoint import problems_of, steps_in
+from megatron_nlg.parallel.heartbeats import read_heartbeats
+from megatron_nlg.training.checkpoint.format import problems_of, steps_in
 from tests.job import Job, until
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny
@@ -88,6 +91,10 @@ class Run:
         self.ranks_since = time.time()
         return [] if self.is_over() else found
 
+    def training(self, ranks: Sequence[int]) -> bool:
+        """Whether all these processes have begun to train."""
+        return {heartbeat.pid for heartbeat in read_heartbeats(self.folder).values()} >= set(ranks)
+
     def writing(self) -> bool:
         """Whether a checkpoint is being written, by these ranks and not by killed ones."""
         try:
@@ -127,22 +134,36 @@ class Campaign:
         self.rows: list[dict[str, Any]] = []
         self.runs = self.equal = 0
         self.failed: list[str] = []
+        self._numbers = count(1)
         reference = Run(self.config, work / "reference")
         assert reference.job.process.wait() == 0, reference.lines[-5:]
         self.want = reference.result()
 
-    def trials(self, kinds: Iterator[str]) -> Iterator[dict[str, Any]]:
+    def run(self, kinds: Iterator[str], jobs: int = 1) -> None:
+        """All trials, over some jobs at once."""
+        lock = threading.Lock()
+
+        def take() -> str | None:
+            with lock:
+                return next(kinds, None)
+
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            for done in [pool.submit(self.trials, iter(take, None)) for _ in range(jobs)]:
+                done.result()
+
+    def trials(self, kinds: Iterator[str]) -> None:
         """One fault a kind, over as many runs as it takes; every run is seen to its end."""
         kind = next(kinds, None)
         while kind is not None:
+            run = Run(self.config, self.work / f"run{next(self._numbers)}")
             self.runs += 1
-            run = Run(self.config, self.work / f"run{self.runs}")
             try:
                 ranks = run.new_ranks([])
                 while ranks and kind is not None:
                     if row := self.trial(run, kind, ranks):
                         self.rows.append(row)
-                        yield row
+                        said = f"{len(self.rows):4}  {row['kind']:36} rank {row['rank']}  {row['seconds']:5.2f} s"
+                        print(said, file=sys.stderr, flush=True)
                         kind = next(kinds, None)
                     ranks = run.new_ranks(ranks)
                 until(run.is_over, "the end of a run", 300)
@@ -158,6 +179,9 @@ class Campaign:
         if kind == "kill while a checkpoint is written":
             until(lambda: run.writing() or run.is_over(), "a checkpoint")
             time.sleep(self.draw.uniform(0, 0.02))
+        elif kind == "stop":  # before training begins, distributed.timeout_seconds is the limit, and not the watchdog
+            until(lambda: run.is_over() or run.training(ranks), "training")
+            time.sleep(self.draw.uniform(0, 1))
         else:
             time.sleep(self.draw.uniform(0, SPREAD))
         said, rank = len(run.faults()), self.draw.randrange(RANKS)
@@ -222,10 +246,10 @@ def damage(folder: Path, draw: random.Random) -> tuple[Path, str]:
     return path, how
 
 
-def corruptions(folder: Path, count: int, draw: random.Random) -> Counter[str]:
+def corruptions(folder: Path, number: int, draw: random.Random) -> Counter[str]:
     """Damage one file of a checkpoint after another, and mend it again; outcomes by kind of damage."""
     outcomes: Counter[str] = Counter()
-    for _ in range(count):
+    for _ in range(number):
         before = {path: path.read_bytes() for path in folder.iterdir()}
         path, how = damage(folder, draw)
         outcomes[f"{how} {'detected' if problems_of(folder) else 'NOT DETECTED'}"] += 1
@@ -294,6 +318,7 @@ def main() -> int:
     parser.add_argument("--corruptions", type=int, default=200, help="files damaged and verified")
     parser.add_argument("--minutes", type=float, default=60, help="no new trial after these")
     parser.add_argument("--steps", type=int, default=150, help="of a run")
+    parser.add_argument("--jobs", type=int, default=1, help="that run at once")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     machine, start = describe(), time.monotonic()
@@ -301,10 +326,7 @@ def main() -> int:
         campaign = Campaign(Path(work), args.steps, watchdog=8.0, seed=args.seed)
         kinds = chain(["stop"] * args.stops, islice(cycle(KILLS), args.trials))
         in_time = (kind for kind in kinds if time.monotonic() - start < 60 * args.minutes)
-        for number, row in enumerate(campaign.trials(in_time), start=1):
-            print(
-                f"{number:4}  {row['kind']:36} rank {row['rank']}  {row['seconds']:5.2f} s", file=sys.stderr, flush=True
-            )
+        campaign.run(in_time, args.jobs)
         checkpoints = campaign.work / "reference" / "checkpoints"
         newest = checkpoints / f"step_{max(steps_in(checkpoints)):08d}"
         result = summary(campaign, corruptions(newest, args.corruptions, campaign.draw))

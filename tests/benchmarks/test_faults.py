@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import Campaign, corruptions, failures, summary
-from megatron_nlg.training.checkpoint import steps_in
+from megatron_nlg.training.checkpoint.format import steps_in
 
 
 @pytest.mark.slow
 def test_kills_damage_and_a_stopped_rank_change_nothing(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, steps=40, watchdog=4.0, damage_share=1.0)
     kinds = ["kill while a checkpoint is written", "stop", "kill the job"]
-    assert [row["kind"] for row in campaign.trials(iter(kinds))] == kinds
+    campaign.run(iter(kinds))
+    assert [row["kind"] for row in campaign.rows] == kinds
     checkpoints = tmp_path / "reference" / "checkpoints"
     outcomes = corruptions(checkpoints / f"step_{max(steps_in(checkpoints)):08d}", 30, campaign.draw)
     result = summary(campaign, outcomes)
