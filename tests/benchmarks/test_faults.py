@@ -12,8 +12,8 @@ from megatron_nlg.training.checkpoint.format import steps_in
 
 @pytest.mark.slow
 def test_kills_damage_and_a_stopped_rank_change_nothing(tmp_path: Path) -> None:
-    campaign = Campaign(tmp_path, steps=40, watchdog=4.0, damage_share=1.0)
-    kinds = ["kill while a checkpoint is written", "stop", "kill the job"]
+    campaign = Campaign(tmp_path, steps=30, watchdog=4.0, damage_share=1.0)
+    kinds = ["kill while a checkpoint is written", "stop"]
     campaign.run(iter(kinds))
     assert [row["kind"] for row in campaign.rows] == kinds
     checkpoints = tmp_path / "reference" / "checkpoints"
