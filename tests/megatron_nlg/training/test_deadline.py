@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.training.checkpoint import steps_in
+from megatron_nlg.training.checkpoint.format import steps_in
 from megatron_nlg.training.deadline import LEAVING_SECONDS, Deadline
 from megatron_nlg.training.trainer import Trainer
 from tests.megatron_nlg.data.corpus import write_corpus
