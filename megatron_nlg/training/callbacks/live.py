@@ -77,9 +77,10 @@ def sparkline(values: Sequence[float]) -> str:
     finite = [value for value in values if abs(value) < float("inf")]
     if not finite:
         return "?" * len(values)
-    low, span = min(finite), max(finite) - min(finite)
+    # Halves, because the difference of two numbers may be too large for one.
+    low, span = min(finite) / 2, max(finite) / 2 - min(finite) / 2
     steps = len(BLOCKS) - 1
     return "".join(
-        BLOCKS[round((value - low) / span * steps) if span else 0] if abs(value) < float("inf") else "?"
+        BLOCKS[round((value / 2 - low) / span * steps) if span else 0] if abs(value) < float("inf") else "?"
         for value in values
     )

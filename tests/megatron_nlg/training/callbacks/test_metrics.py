@@ -40,7 +40,7 @@ def test_rows_hold_what_the_contract_says(tmp_path: Path) -> None:
     assert rows[4] == {"split": "valid", "step": 4, "source": "docs", "loss": 3.6, "perplexity": 50.0}
     events = read_rows(tmp_path / "events.jsonl")
     assert [(e["event"], e["step"]) for e in events] == [("start", 0), ("checkpoint", 4), ("end", 4)]
-    assert events[0]["layout"] == {"pipeline": 2, "data": 2, "tensor": 2, "interleave": 1}
+    assert events[0]["layout"] == {"pipeline": 2, "data": 2, "tensor": 2, "interleave": 1, "context": 1}
     assert "FLOPs per token" in events[0]["throughput"]
     assert events[1]["path"] == "checkpoints/step_4"
     assert events[2]["status"] == "done"
