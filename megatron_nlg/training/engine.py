@@ -78,9 +78,12 @@ class Engine:
             model=ChunkBox(self.chunks),
             optimizer=self._adamw(),
             mpu=DeepSpeedMpu(context),
-            config=deepspeed_config(config),
+            config=deepspeed_config(config, sum(p.numel() for chunk in self.chunks for p in chunk.parameters())),
         )
         self._mark_shared_gradients()
+        plain = config.precision == "fp32" and config.parallel.zero_stage == 1 and not config.parallel.offload_optimizer
+        self._alone = plain and context.layout.copies == 1
+        self.deepspeed.enable_backward_allreduce = not self._alone
         if config.precision == "fp16":
             self.chunks[0].config.grad_scale_func = self._scaled
 
@@ -109,6 +112,8 @@ class Engine:
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr
         before = self.deepspeed.skipped_steps
+        if self._alone:
+            self._hand_over_gradients()
         self.deepspeed.step()
         skipped = self.deepspeed.skipped_steps > before
         norm = self.deepspeed.get_global_grad_norm()
@@ -287,6 +292,16 @@ class Engine:
         dist.all_reduce(total, group=self.context.pipeline_group)  # stages before the last contribute 0
         return total
 
+    def _hand_over_gradients(self) -> None:
+        """Give ZeRO the gradients as they are, where no other rank has a part in them.
+
+        Its reduction would copy each into a bucket and back. In 16 bits its sums are flat already.
+        """
+        zero = self.deepspeed.optimizer
+        for group, parameters in enumerate(zero.params_in_partition):
+            zero.all_grad_tensors[group] = zero.get_all_grad_tensors(parameters, torch.float32)
+        zero.finalize_gradient_accumulation_boundary()
+
     def _scaled(self, loss: Tensor) -> Tensor:
         """A loss times the current scale of fp16; called on the last stage before every backward pass."""
         scaled: Tensor = self.deepspeed.scale(loss)
@@ -378,9 +393,13 @@ def gradient(parameter: nn.Parameter) -> Tensor:
     return found
 
 
-def deepspeed_config(config: RunConfig) -> dict[str, Any]:
-    """DeepSpeed's own config. The batch sizes in it are unused: the caller decides when a step is complete."""
-    zero: dict[str, Any] = {"stage": config.parallel.zero_stage}
+def deepspeed_config(config: RunConfig, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's own config, for a rank with so many parameters.
+
+    The batch sizes in it are unused: the caller decides when a step is complete.
+    """
+    # A bucket is allocated whole: 2 GB by default, also for the smallest model.
+    zero: dict[str, Any] = {"stage": config.parallel.zero_stage, "reduce_bucket_size": min(parameters, 500_000_000)}
     if config.parallel.zero_stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
     if config.parallel.offload_optimizer:
