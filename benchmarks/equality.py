@@ -1,9 +1,14 @@
-"""The first losses of one config in many layouts, after a kill, and after a reshard: how far are they apart?
+"""Does every layout train the same model, reproduce itself under dropout, and go on exactly after a kill?
 
-    python -m benchmarks.equality [CORPUS/blend.yaml] [--steps 20] [--work DIR]
+    python -m benchmarks.equality [--steps 50] [--layouts 32] [--work DIR]
 
-Every row is a real `megatron-nlg train` of configs/runs/demo.yaml on 1 to 8 local ranks. Differences are relative to
-1 × 1 × 1 in fp32, over losses and over gradient norms. Writes benchmarks/results/equality.json.
+Three tables, all of configs/runs/demo.yaml (batch ramp and clipping on) on up to 8 local ranks:
+
+1. `megatron-nlg verify`: a sample of the legal layouts against one rank, in fp32, then fewer in bf16 and fp16;
+2. with dropout, `megatron-nlg train` twice in each of some layouts, and once killed and resumed: the same digits;
+3. without, killed in one layout and resumed in another, against one rank undisturbed.
+
+Writes benchmarks/results/equality.json and docs/equality.png; exit code 1 when a limit is passed.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,78 +28,77 @@ from typing import Any
 import psutil
 
 from benchmarks.machine import describe
+from megatron_nlg.training.verification.compare import relative
 
 CONFIG = Path("configs/runs/demo.yaml")
-RESULT = Path("benchmarks/results/equality.json")
-FP32_LIMIT, BF16_LIMIT = 1e-5, 5e-3
-Layout = tuple[str, int, str]
-LAYOUTS: list[Layout] = [  # name, ranks, settings
-    ("1×1×1", 1, ""),
-    ("TP2", 2, "parallel.tensor=2"),
-    ("TP4", 4, "parallel.tensor=4"),
-    ("TP4 SP", 4, "parallel.tensor=4 parallel.sequence=true"),
-    ("PP2", 2, "parallel.pipeline=2"),
-    ("PP4", 4, "parallel.pipeline=4"),
-    ("PP2 interleaved", 2, "parallel.pipeline=2 parallel.interleave=2"),
-    ("DP2", 2, ""),
-    ("DP4", 4, ""),
-    ("DP2 ZeRO-2", 2, "parallel.zero_stage=2"),
-    ("DP2 ZeRO-3", 2, "parallel.zero_stage=3"),
-    ("TP2 PP2", 4, "parallel.tensor=2 parallel.pipeline=2"),
-    ("TP2 PP2 recompute", 4, "parallel.tensor=2 parallel.pipeline=2 parallel.recompute=full"),
-    ("2×2×2 SP", 8, "parallel.tensor=2 parallel.pipeline=2 parallel.sequence=true"),
-    ("2×2×2 SP interleaved", 8, "parallel.tensor=2 parallel.pipeline=2 parallel.interleave=2 parallel.sequence=true"),
-]
-BF16 = ("1×1×1", "DP2", "PP2", "DP2 ZeRO-3", "2×2×2 SP")
+RESULT, PICTURE = Path("benchmarks/results/equality.json"), Path("docs/equality.png")
+SETTINGS = ["batch.micro=2", "optimizer.lr=1e-3"]
+FP32_LIMIT = 1e-5
+RUN_STEPS = 20
+LAYOUTS = {  # name -> ranks, settings of `parallel`
+    "one rank": (1, "{}"),
+    "TP2+SP PP2 DP2": (8, "{tensor: 2, pipeline: 2, sequence: true}"),
+    "TP2+SP PP2×2": (4, "{tensor: 2, pipeline: 2, interleave: 2, sequence: true}"),
+    "CP2 DP2 ZeRO-3": (4, "{context: 2, zero_stage: 3}"),
+    "TP2 DP2 ZeRO-2 offload": (4, "{tensor: 2, zero_stage: 2, offload_optimizer: true}"),
+    "PP4 recompute full": (4, "{pipeline: 4, recompute: full}"),
+}
+SAVED_BY = "TP2+SP PP2 DP2"
 
 
-class Bench:
-    """Runs trainings into one folder and compares their curves."""
+class Runs:
+    """Real trainings of a few steps, each in a folder of its own."""
 
-    def __init__(self, blend: Path, steps: int, work: Path):
-        from data_prep.blend import read_blend
+    def __init__(self, work: Path):
+        self.work, self.corpus = work, work / "corpus"
+        recipe = "configs/corpora/python_documentation.yaml"
+        if not (self.corpus / "blend.yaml").exists():
+            command("prep", "run", recipe, "--out", str(self.corpus))
 
-        self.work, self.steps = work, steps
-        tokens = 16 * 128 * steps
-        self.settings = [
-            f"data.blend={blend}",
-            f"model.vocab_size={read_blend(blend).tokenizer.vocab_size}",
-            "batch.ramp=null",
-            f"schedule.train_tokens={tokens}",
-            f"schedule.warmup_tokens={tokens // 4}",
-            "optimizer.lr=1e-3",
+    def arguments(self, folder: str, layout: str, dropout: float) -> list[str]:
+        ranks, parallel = LAYOUTS[layout]
+        tokens = 16 * 128 * RUN_STEPS
+        settings = [
+            *SETTINGS,
+            f"data.blend={self.corpus / 'blend.yaml'}",
+            f"schedule={{train_tokens: {tokens}, warmup_tokens: {tokens // 4}}}",
+            "batch.ramp={start: 8, increment: 8, tokens: 10000}",
             "checkpoint.interval=5",
             "evaluation={interval: 0, batches: 0}",
-            "parallel={tensor: 1, pipeline: 1, sequence: false}",
+            f"parallel={parallel}",
+            f"model.dropout={dropout}",
         ]
+        return ["train", str(CONFIG), "--out", str(self.work / folder), "--nproc", str(ranks), *settings]
 
-    def command(self, folder: Path, ranks: int, settings: str) -> list[str]:
-        """The training command of a layout."""
-        train = ["-m", "megatron_nlg.cli", "train", str(CONFIG), "--out", str(folder), "--nproc", str(ranks)]
-        return [sys.executable, *train, *self.settings, *settings.split()]
+    def train(self, folder: str, layout: str, dropout: float = 0.0) -> list[dict[str, Any]]:
+        """Train to the end, or go on to it; rows of metrics.jsonl."""
+        command(*self.arguments(folder, layout, dropout))
+        return rows(self.work / folder)
 
-    def train(self, name: str, ranks: int, settings: str) -> list[dict[str, Any]]:
-        """Train to the end; rows of metrics.jsonl."""
-        folder = self.work / name.replace(" ", "_").replace("×", "x")
-        done = subprocess.run(self.command(folder, ranks, settings), check=False, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{name}: exit code {done.returncode}: {done.stderr[-1000:]}")
-        return rows(folder)
-
-    def kill_after(self, folder: Path, ranks: int, settings: str, step: int) -> None:
-        """Train, and kill -9 a rank once `step` steps are written."""
-        process = subprocess.Popen(self.command(folder, ranks, settings), stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not rows(folder) or rows(folder)[-1]["step"] < step):
+    def kill(self, folder: str, layout: str, dropout: float = 0.0) -> None:
+        """Start, and kill -9 a rank after three fifths of the steps."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "megatron_nlg.cli", *self.arguments(folder, layout, dropout)],
+            stderr=subprocess.DEVNULL,
+        )
+        path = self.work / folder
+        while process.poll() is None and (not rows(path) or rows(path)[-1]["step"] < RUN_STEPS * 3 // 5):
             time.sleep(0.05)
         os.kill(psutil.Process(process.pid).children()[-1].pid, signal.SIGKILL)
         process.wait()
 
 
-def prepare(folder: Path) -> Path:
-    """The demo's corpus; returns its blend.yaml."""
-    recipe = "configs/corpora/python_documentation.yaml"
-    subprocess.run([sys.executable, "-m", "megatron_nlg.cli", "prep", "run", recipe, "--out", str(folder)], check=True)
-    return folder / "blend.yaml"
+def command(*words: str, code: int = 0) -> str:
+    """Run megatron-nlg; its standard output. Exits with what it says when its code is another."""
+    done = subprocess.run(
+        [sys.executable, "-m", "megatron_nlg.cli", *words], check=False, capture_output=True, text=True
+    )
+    if done.returncode != code:
+        sys.exit(
+            f"megatron-nlg {' '.join(words)}: exit code {done.returncode}: {done.stdout[-3000:]}{done.stderr[-1000:]}"
+        )
+    print(done.stdout, end="", flush=True)
+    return done.stdout
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -102,63 +107,68 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
-def difference(got: list[dict[str, Any]], want: list[dict[str, Any]], key: str) -> float:
-    """Largest relative difference of two curves."""
-    return max(abs(g[key] - w[key]) / abs(w[key]) for g, w in zip(got, want, strict=True))
+def difference(got: list[dict[str, Any]], want: list[dict[str, Any]]) -> dict[str, float]:
+    """Largest relative differences of losses and of gradient norms."""
+    return {key: relative([r[key] for r in got], [r[key] for r in want]) for key in ("loss", "grad_norm")}
+
+
+def verified(work: Path, precision: str, layouts: int, steps: int) -> dict[str, Any]:
+    """What `megatron-nlg verify` finds; it exits with 1, and so does this, when a layout is not equal."""
+    out = work / f"verify_{precision}"
+    words = ["verify", str(CONFIG), "--nproc", "8", "--layouts", str(layouts), "--steps", str(steps), "--out", str(out)]
+    command(*words, *SETTINGS, f"precision={precision}")
+    found = json.loads((out / "verify.json").read_text())
+    keep = ("differences", "losses")
+    found["layouts"] = {name: {key: row[key] for key in keep} for name, row in found["layouts"].items()}
+    del found["config"]
+    return dict(found)
+
+
+def with_dropout(runs: Runs) -> list[dict[str, Any]]:
+    """Each layout twice, and once killed and resumed."""
+    table = []
+    for number, layout in enumerate(LAYOUTS):
+        first = runs.train(f"d{number}", layout, 0.1)
+        runs.kill(f"d{number}_killed", layout, 0.1)
+        again = difference(runs.train(f"d{number}_again", layout, 0.1), first)
+        resumed = difference(runs.train(f"d{number}_killed", layout, 0.1), first)
+        table.append({"layout": layout, "again": again, "killed and resumed": resumed})
+        print(table[-1], flush=True)
+    return table
+
+
+def into_other_layouts(runs: Runs) -> list[dict[str, Any]]:
+    """Killed in one layout, resumed in each."""
+    want = runs.train("reference", "one rank")
+    table = []
+    for number, layout in enumerate(LAYOUTS):
+        runs.kill(f"r{number}", SAVED_BY)
+        table.append({"layout": layout, **difference(runs.train(f"r{number}", layout), want)})
+        print(table[-1], flush=True)
+    return table
 
 
 def main() -> int:
-    """Run all rows, print the table, write the JSON; exit 1 when a limit is passed."""
+    """Run all three, write the JSON; exit 1 when a limit is passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "blend", type=Path, nargs="?", help="corpus; Python's documentation, prepared here, if not given"
-    )
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--layouts", type=int, default=32)
     parser.add_argument("--work", type=Path, default=None)
     args = parser.parse_args()
-    machine = describe()
+    result: dict[str, Any] = {"machine": describe(), "config": str(CONFIG), "settings": SETTINGS}
     with tempfile.TemporaryDirectory(prefix="equality-") as temporary:
         work = args.work or Path(temporary)
-        bench = Bench((args.blend or prepare(work / "corpus")).resolve(), args.steps, work)
-        table = measure(bench)
-    for row in table:
-        losses = " ".join(f"{loss:.7f}" for loss in row["losses"])
-        print(f"{row['name']:34} loss {row['loss']:.1e}  norm {row['grad_norm']:.1e}  limit {row['limit']:g}  {losses}")
-    RESULT.parent.mkdir(exist_ok=True)
-    result = {"machine": machine, "config": str(CONFIG), "settings": bench.settings[1:], "rows": table}
+        result["fp32"] = verified(work, "fp32", args.layouts, args.steps)
+        shutil.copy(work / "verify_fp32" / "verify.png", PICTURE)
+        for precision in ("bf16", "fp16"):
+            result[precision] = verified(work, precision, args.layouts // 4, args.steps // 2)
+        runs = Runs(work)
+        result["dropout"] = with_dropout(runs)
+        result["saved by"] = SAVED_BY
+        result["resumed in"] = into_other_layouts(runs)
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    worst = {limit: max(r["loss"] for r in table if r["limit"] == limit) for limit in {r["limit"] for r in table}}
-    print("largest relative difference of a loss by limit:", {f"{k:g}": f"{v:.1e}" for k, v in worst.items()})
-    return int(any(row["loss"] > row["limit"] for row in table))
-
-
-def measure(bench: Bench) -> list[dict[str, Any]]:
-    """All rows of the table."""
-    table: list[dict[str, Any]] = []
-
-    def add(name: str, got: list[dict[str, Any]], want: list[dict[str, Any]], limit: float) -> None:
-        entry = {"name": name, "limit": limit, "losses": [row["loss"] for row in got]}
-        table.append(entry | {key: difference(got, want, key) for key in ("loss", "grad_norm")})
-        print(f"{name}: {table[-1]['loss']:.1e}", file=sys.stderr, flush=True)
-
-    fp32 = {name: bench.train(name, ranks, settings) for name, ranks, settings in LAYOUTS}
-    reference = fp32["1×1×1"]
-    for name, got in fp32.items():
-        add(name, got, reference, FP32_LIMIT)
-    for name, ranks, settings in LAYOUTS:
-        if name in BF16:
-            add(f"{name} bf16", bench.train(f"{name} bf16", ranks, f"{settings} precision=bf16"), reference, BF16_LIMIT)
-    _, ranks, settings = next(row for row in LAYOUTS if row[0] == "2×2×2 SP")
-    folder = bench.work / "killed"
-    bench.kill_after(folder, ranks, settings, bench.steps * 3 // 5)
-    add("2×2×2 SP killed and resumed", bench.train("killed", ranks, settings), fp32["2×2×2 SP"], 0.0)
-    for name, ranks_after, settings_after in LAYOUTS:
-        if name in ("1×1×1", "PP2 interleaved", "DP2 ZeRO-3"):
-            folder = bench.work / f"reshard_{name}".replace(" ", "_").replace("×", "x")
-            bench.kill_after(folder, ranks, settings, bench.steps * 3 // 5)
-            got = bench.train(f"reshard {name}", ranks_after, settings_after)
-            add(f"2×2×2 SP killed, resumed as {name}", got, reference, FP32_LIMIT)
-    return table
+    exact = all(row[key]["loss"] == 0 for row in result["dropout"] for key in ("again", "killed and resumed"))
+    return int(not exact or any(row["loss"] > FP32_LIMIT for row in result["resumed in"]))
 
 
 if __name__ == "__main__":
