@@ -43,7 +43,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_runs(checkout: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = [command for command in commands() if command not in MADE_BY_OTHER_TESTS]
-    assert {command.split()[1] for command in run} == {"prep", "check", "train", "generate", "report", "launch"}
+    assert {command.split()[1] for command in run} == {
+        "prep",
+        "check",
+        "train",
+        "checkpoint",
+        "verify",
+        "generate",
+        "report",
+        "launch",
+    }
     for command in run:
         done = subprocess.run(
             shlex.split(command),

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep verify.json, verify.png and the logs here")
     parser.add_argument("--list", action="store_true", help="name the layouts and run none")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # the process of one layout under a launcher
-    parser.epilog = "exit codes: 0 all equal, 1 not, 2 bad input. Dropout is switched off; batches are synthetic"
+    parser.epilog = (
+        "exit codes: 0 all equal, 1 not, 2 bad input, 3 stopped by a signal. "
+        "Dropout is switched off; batches are synthetic"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,7 +124,8 @@ def _supervised(config: RunConfig, candidate: Candidate, folder: Path, number: i
     from megatron_nlg.parallel import supervisor
 
     body = partial(_body, config, candidate, folder, number, steps)
-    supervisor.supervise(body, folder / "logs", candidate.ranks)
+    if supervisor.supervise(body, folder / "logs", candidate.ranks) == supervisor.STOPPED:
+        sys.exit(supervisor.STOPPED)
 
 
 def _under_a_launcher(number: int) -> None:
