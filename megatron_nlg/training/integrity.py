@@ -1,8 +1,9 @@
 """Silent corruption: ranks that must hold the same weights compare checksums of their bits.
 
-What is compared: a parameter over its data-parallel replicas (ZeRO-1 and 2; ZeRO-3 cuts weights, and each part exists
-once), and what tensor parallelism does not cut over the tensor ranks, which each compute it by themselves. Under ZeRO
-the fp32 master weights and moments exist once: a wrong bit in them reaches all replicas alike, and is not seen here.
+What is compared: a parameter over its data- and context-parallel replicas (ZeRO-1 and 2; ZeRO-3 cuts weights, and each
+part exists once), and what tensor parallelism does not cut over the tensor ranks, which each compute it by themselves.
+Under ZeRO the fp32 master weights and moments exist once: a wrong bit in them reaches all replicas alike, and is not
+seen here.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def compare_replicas(engine: Engine, step: int) -> None:
     context, layout = engine.context, engine.context.layout
     items = list(engine.parameters())
     found: list[Difference] = []
-    if layout.data > 1 and engine.config.parallel.zero_stage < 3:
+    if layout.copies > 1 and engine.config.parallel.zero_stage < 3:
         mine = checksums([item.parameter.data for item in items])
         found += _differences([item.name for item in items], mine, context.data_group)
     if layout.tensor > 1:
