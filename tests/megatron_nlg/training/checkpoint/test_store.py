@@ -102,7 +102,7 @@ def some_steps(folder: Path, first: int, count: int, overrides: tuple[str, ...])
     assert progress.step == first
     engine.restore_loss_scale(progress.loss_scale)
     losses = steps(engine, config, context, first, count)
-    progress = Progress(first + count, 0, 0, engine.loss_scale_state(), model_identity(config))
+    progress = Progress(first + count, loss_scale=engine.loss_scale_state(), identity=model_identity(config))
     checkpoints.save(engine, progress)
     checkpoints.wait()
     return losses
