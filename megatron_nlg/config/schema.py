@@ -23,6 +23,13 @@ def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _not_fp8(value: Any) -> Any:
+    """Refuse what users of the field would expect to work, with the reason."""
+    if value == "fp8":
+        raise ValueError("fp8 needs Transformer Engine's layers, which have not been tried here: choose bf16")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -365,6 +372,16 @@ class Integrity(Section):
     """Steps between comparisons; 0 for none. A difference ends the job (exit code 4), naming rank and parameter."""
 
 
+class KernelSettings(Section):
+    """Implementations of the hot operations on GPUs; what was chosen is printed at start. The CPU has one of each."""
+
+    compiled: bool = True
+    """Activation, bias, residual and loss compiled to one kernel each, where triton and a C compiler are installed.
+    Their sums are rounded once and not in between: losses differ from the uncompiled ones within the precision."""
+    libraries: bool = True
+    """apex's and Transformer Engine's kernels where they can be imported; false: PyTorch's in any case."""
+
+
 class RunConfig(Section):
     """Everything a training run depends on. Written, resolved, to the run folder as config.yaml."""
 
@@ -374,10 +391,12 @@ class RunConfig(Section):
     """How it is cut over ranks."""
     batch: Batch
     """Sequences in a step."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], BeforeValidator(_not_fp8)] = "bf16"
     """Number format of weights and activations; master weights and gradient sums stay fp32."""
     loss_scale: LossScale = LossScale()
     """Dynamic loss scale; fp16 only."""
+    kernels: KernelSettings = KernelSettings()
+    """Kernels on GPUs."""
     optimizer: Optimizer
     """AdamW."""
     schedule: Schedule

@@ -13,7 +13,7 @@ import torch
 from data_prep.blend import read_blend
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.config.schema import Checkpoint, RunConfig
+from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
 from megatron_nlg.generation.sampling import Sampling, next_token
 from megatron_nlg.model.forward import logits
 from megatron_nlg.model.gpt import build_chunks
@@ -31,7 +31,8 @@ class Generator:
         self.config, self.tokenizer = config, tokenizer
         self.context = ParallelContext.create(config)
         seed_step(config.seed, 0, self.context.at, self.context.device)
-        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel))
+        uncompiled = KernelSettings(compiled=False)  # every token has a length of its own
+        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel, uncompiled))
         for chunk in self.chunks:
             chunk.eval()
         checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
@@ -15,12 +14,12 @@ from torch import Tensor
 
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.model.attention import Rotary
+from megatron_nlg.model.fused import ACTIVATIONS, FusedMLP, activation
 from megatron_nlg.model.initialization import initialize
 from megatron_nlg.model.kernels import Kernels
 from megatron_nlg.parallel.context import ParallelContext
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "swiglu": F.silu, "geglu": F.gelu}
 
 
 class GPT(GPTModel):  # type: ignore[misc]
@@ -30,8 +29,10 @@ class GPT(GPTModel):  # type: ignore[misc]
     Megatron-core makes for them is left out.
     """
 
-    def __init__(self, *args: Any, true_vocab_size: int, **options: Any):
-        self.true_vocab_size = true_vocab_size
+    def __init__(
+        self, *args: Any, true_vocab_size: int, cross_entropy: Callable[..., Tensor] | None = None, **options: Any
+    ):
+        self.true_vocab_size, self.cross_entropy = true_vocab_size, cross_entropy
         super().__init__(*args, **options)
 
     def setup_embeddings_and_output_layer(self) -> None:
@@ -43,22 +44,25 @@ class GPT(GPTModel):  # type: ignore[misc]
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
         """labels [batch, sequence], logits [sequence, batch, rows / tensor] -> loss per token [batch, sequence]."""
+        if self.cross_entropy is not None:
+            return self.cross_entropy(logits, labels, self.true_vocab_size)
         loss: Tensor = super().compute_language_model_loss(labels, self.mask_padding(logits))
         return loss
 
     def mask_padding(self, logits: Tensor) -> Tensor:
         """Set the logits of rows past the tokenizer's entries to the lowest number, in place.
 
-        logits [..., rows / tensor]: this rank's rows, so that the first padded one depends on the tensor rank.
+        logits [..., rows / tensor]: this rank's rows, so that the first padded one depends on the tensor rank. Autograd
+        need not know: the softmax is zero there, and so is the gradient; recorded, it would copy the whole gradient.
         """
         rows = logits.shape[-1]
         first = max(0, self.true_vocab_size - self.pg_collection.tp.rank() * rows)
         if first < rows:
-            logits[..., first:] = torch.finfo(logits.dtype).min
+            logits.detach()[..., first:] = torch.finfo(logits.dtype).min
         return logits
 
 
-def transformer_config(config: RunConfig, context: ParallelContext) -> TransformerConfig:
+def transformer_config(config: RunConfig, context: ParallelContext, kernels: Kernels) -> TransformerConfig:
     """Megatron-core's own config for a run."""
     model, parallel = config.model, config.parallel
     dtype = DTYPES[config.precision]
@@ -98,9 +102,10 @@ def transformer_config(config: RunConfig, context: ParallelContext) -> Transform
         batch_p2p_comm=context.device.batched_p2p,
         batch_p2p_sync=False,
         deallocate_pipeline_outputs=True,
-        # Fusions that need apex or Transformer Engine are chosen in kernels.py.
+        # Fusions that need apex or Transformer Engine are chosen in kernels.py, the activation's is in fused.py.
         bias_activation_fusion=False,
-        bias_dropout_fusion=False,
+        # Compiled random numbers are others than PyTorch's: with dropout it stays as it is on every device.
+        bias_dropout_fusion=kernels.compiled and not model.dropout,
         masked_softmax_fusion=False,
         gradient_accumulation_fusion=False,
         apply_rope_fusion=False,
@@ -111,13 +116,15 @@ def transformer_config(config: RunConfig, context: ParallelContext) -> Transform
 
 def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) -> list[GPT]:
     """This rank's chunks of the model, first to last, with initial weights, on the device."""
-    core = transformer_config(config, context)
+    core = transformer_config(config, context, kernels)
     layout, at = context.layout, context.at
     norm = kernels.rms_norm if config.model.normalization == "rmsnorm" else kernels.layer_norm
     layer = get_gpt_layer_local_spec()
     layer.submodules.input_layernorm = norm
     layer.submodules.pre_mlp_layernorm = norm
     layer.submodules.self_attention.submodules.core_attention = kernels.core_attention
+    layer.submodules.mlp = FusedMLP
+    activate = kernels.compile(activation(config.model))
     learned = config.model.position_embedding == "learned"
     chunks = []
     for number in range(layout.interleave):
@@ -131,12 +138,15 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
             config.model.padded_vocab_size,
             config.model.sequence_length,
             true_vocab_size=config.model.vocab_size,
+            cross_entropy=kernels.cross_entropy,
             pre_process=at.pipe == 0 and number == 0,
             post_process=context.is_last_stage and number == layout.interleave - 1,
             share_embeddings_and_output_weights=config.model.tie_embeddings,
             position_embedding_type="learned_absolute" if learned else "rope",
             vp_stage=virtual,
         )
+        for block_layer in chunk.decoder.layers:
+            block_layer.mlp.activate = activate
         if not learned:
             chunk.rotary_pos_emb = Rotary(
                 core,

@@ -1,17 +1,26 @@
-"""Which implementation each hot operation uses: PyTorch's, or a fused kernel where it is installed.
+"""Which implementation each hot operation uses: PyTorch's, compiled, or a fused kernel where it is installed.
 
-apex and Transformer Engine are used when they are importable and the device is a GPU; neither is ever required.
+apex and Transformer Engine are used when they are importable and the device is a GPU, torch.compile where the device is
+a GPU and a C compiler is there; none of them is ever required. The settings are `kernels` in the run config.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
+import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from megatron_nlg.config.schema import Parallel
+import torch
+from torch import Tensor
+
+from megatron_nlg.config.schema import KernelSettings, Parallel
 from megatron_nlg.model.attention import ScaledDotProductAttention
+from megatron_nlg.model.fused import cross_entropy
 from megatron_nlg.model.normalization import LayerNorm, RMSNorm
 from megatron_nlg.parallel.device import Device
 
@@ -27,15 +36,26 @@ class Kernels:
     """apex's fused Adam, or None for torch's own fused AdamW."""
     active: dict[str, str]
     """Operation -> source, printed once at start."""
+    compiled: bool = False
+    """Whether element-wise parts are compiled."""
+    cross_entropy: Callable[..., Tensor] | None = None
+    """The compiled loss (see fused.py), or None for Megatron-core's, which also knows a vocabulary cut over ranks."""
+
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """A function of tensors only as one kernel, or as it is."""
+        return torch.compile(function, fullgraph=True) if self.compiled else function
 
 
-def choose(device: Device, parallel: Parallel, masked: bool = False) -> Kernels:
+def choose(device: Device, parallel: Parallel, settings: KernelSettings | None = None, masked: bool = False) -> Kernels:
     """Pick kernels for a device; `masked` when attention must honour a mask beyond the causal one."""
+    settings = settings or KernelSettings()
     active = {"attention": "torch SDPA", "layer norm": "torch", "optimizer": "torch fused AdamW"}
+    why_not = _why_not_compiled(device, parallel, settings)
+    active["activation, loss"] = f"torch, not compiled: {why_not}" if why_not else "torch.compile"
     layer_norm: Any = LayerNorm
     core_attention: Any = ScaledDotProductAttention
     fused_adam = None
-    if device.torch.type == "cuda":
+    if device.torch.type == "cuda" and settings.libraries:
         if _importable("apex.normalization") and _importable("apex.optimizers"):
             layer_norm = _load("megatron.core.fusions.fused_layer_norm", "FusedLayerNorm")
             active["layer norm"] = "apex"
@@ -46,7 +66,26 @@ def choose(device: Device, parallel: Parallel, masked: bool = False) -> Kernels:
         if _importable("transformer_engine.pytorch") and parallel.context == 1 and not masked:
             core_attention = _load("megatron.core.extensions.transformer_engine", "TEDotProductAttention")
             active["attention"] = "Transformer Engine"
-    return Kernels(layer_norm, RMSNorm, core_attention, fused_adam, active)
+    loss = None
+    if not why_not and parallel.tensor == 1:
+        loss = torch.compile(cross_entropy, fullgraph=True)
+    elif not why_not:
+        active["activation, loss"] = "torch.compile; the loss Megatron-core's (the vocabulary is cut over ranks)"
+    return Kernels(layer_norm, RMSNorm, core_attention, fused_adam, active, not why_not, loss)
+
+
+def _why_not_compiled(device: Device, parallel: Parallel, settings: KernelSettings) -> str | None:
+    """Why element-wise parts are not compiled, or None when they are."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    reasons = {
+        "no GPU": device.torch.type != "cuda",
+        "kernels.compiled is false": not settings.compiled,
+        "ZeRO-3 swaps the memory of biases": parallel.zero_stage == 3,
+        "triton is not installed": not _importable("triton"),
+        "triton needs a C compiler, and there is none": not any(map(shutil.which, ("cc", "gcc", "clang"))),
+        "triton needs Python's headers (python3-dev), and they are not there": not headers.exists(),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _importable(module: str) -> bool:

@@ -71,7 +71,7 @@ class Engine:
         self.phases = Phases()
         self._discarded = 0
         seed_step(config.seed, 0, context.at, context.device)
-        self.kernels = choose(context.device, config.parallel, masked=config.data.reset_attention)
+        self.kernels = choose(context.device, config.parallel, config.kernels, masked=config.data.reset_attention)
         self.chunks = build_chunks(config, context, self.kernels)
         self._number = {id(chunk): number for number, chunk in enumerate(self.chunks)}
         self.deepspeed, *_ = deepspeed.initialize(

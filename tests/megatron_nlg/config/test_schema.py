@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from megatron_nlg.config.base import known_keys, read_yaml
 from megatron_nlg.config.cluster import load_cluster
+from megatron_nlg.config.errors import ConfigError
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import data_parallel_size, load_config, replica_ranks
 from tests.tiny import tiny
@@ -79,3 +80,8 @@ def test_mt_nlg_530b_is_the_papers() -> None:
     assert (schedule.warmup_tokens, schedule.decay, schedule.min_lr_ratio) == (1_000_000_000, "cosine", 0.1)
     assert config.data.split == (0.98, 0.02)
     assert [data_parallel_size(config, nodes * 8) for nodes in (280, 350, 420)] == [8, 10, 12]
+
+
+def test_fp8_is_refused_with_its_reason() -> None:
+    with pytest.raises(ConfigError, match=r"fp8 needs Transformer Engine.*choose bf16"):
+        tiny("precision=fp8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_nlg.config.schema import Parallel
+from megatron_nlg.config.schema import KernelSettings, Parallel
 from megatron_nlg.model import kernels
 from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.normalization import LayerNorm
@@ -43,7 +44,7 @@ def on_cuda() -> Any:
 def test_torch_kernels_without_extras() -> None:
     chosen = kernels.choose(on_cuda(), Parallel())
     assert (chosen.layer_norm, chosen.core_attention, chosen.fused_adam) == (LayerNorm, ScaledDotProductAttention, None)
-    assert set(chosen.active.values()) == {"torch SDPA", "torch", "torch fused AdamW"}
+    assert list(chosen.active.values())[:3] == ["torch SDPA", "torch", "torch fused AdamW"]
 
 
 def test_apex_and_transformer_engine_where_importable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +55,46 @@ def test_apex_and_transformer_engine_where_importable(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kernels, "_load", lambda module, name: fakes.get(name) or real(module, name))
     chosen = kernels.choose(on_cuda(), Parallel())
     assert (chosen.layer_norm, chosen.core_attention, chosen.fused_adam) == (norm, attention, adam)
-    assert chosen.active == {"attention": "Transformer Engine", "layer norm": "apex", "optimizer": "apex FusedAdam"}
+    sources = [chosen.active[operation] for operation in ("attention", "layer norm", "optimizer")]
+    assert sources == ["Transformer Engine", "apex", "apex FusedAdam"]
+    plain = kernels.choose(on_cuda(), Parallel(), KernelSettings(libraries=False))
+    assert (plain.layer_norm, plain.core_attention, plain.fused_adam) == (LayerNorm, ScaledDotProductAttention, None)
 
 
 def test_the_cpu_uses_torch_even_where_extras_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, apex__normalization={}, apex__optimizers={"FusedAdam": object()})
     assert kernels.choose(dataclasses.replace(on_cuda(), torch=torch.device("cpu")), Parallel()).fused_adam is None
+
+
+def test_element_wise_parts_are_compiled_on_gpus_with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, triton={})
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: "/usr/bin/cc" if name == "cc" else None)
+    monkeypatch.setattr(kernels.Path, "exists", lambda self: True)
+    chosen = kernels.choose(on_cuda(), Parallel())
+    assert chosen.compiled
+    assert chosen.cross_entropy is not None
+    assert chosen.active["activation, loss"] == "torch.compile"
+    cut = kernels.choose(on_cuda(), Parallel(tensor=2))
+    assert cut.compiled
+    assert cut.cross_entropy is None
+
+
+@pytest.mark.parametrize(
+    ("parallel", "settings", "compiler", "reason"),
+    [
+        (Parallel(), KernelSettings(compiled=False), True, "kernels.compiled"),
+        (Parallel(zero_stage=3), KernelSettings(), True, "ZeRO-3"),
+        (Parallel(), KernelSettings(), False, "no C compiler|there is none"),
+    ],
+)
+def test_why_nothing_is_compiled_is_said(
+    monkeypatch: pytest.MonkeyPatch, parallel: Parallel, settings: KernelSettings, compiler: bool, reason: str
+) -> None:
+    stand_in(monkeypatch, triton={})
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: "/usr/bin/cc" if compiler else None)
+    chosen = kernels.choose(on_cuda(), parallel, settings)
+    assert not chosen.compiled
+    assert chosen.cross_entropy is None
+    assert re.search(reason, chosen.active["activation, loss"])
+    function = len
+    assert chosen.compile(function) is function  # type: ignore[comparison-overlap]
