@@ -1,4 +1,6 @@
-"""What our training step is measured against, each as plain as it can be: one process, fp32, AdamW, clipping.
+"""What our training step is measured against, each as plain as it can be: one process, AdamW, clipping.
+
+In fp32, or with the usual autocast over fp32 weights where the config says bf16; on the device that ours is on.
 
 nanoGPT is written here after its published architecture (pre-norm GPT-2, one matrix for queries, keys and values, SDPA,
 tied head, F.cross_entropy, no dropout); transformers' GPT-2 is that library's own class.
@@ -17,8 +19,8 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.engine import Engine
 
-Step = Callable[[Tensor, Tensor], float]
-"""tokens and labels, [batch, sequence] -> loss, after an update."""
+Step = Callable[[Tensor, Tensor], Tensor]
+"""tokens and labels, [batch, sequence], on the device -> loss, after an update; nothing waits for it."""
 
 
 class NanoBlock(nn.Module):
@@ -53,7 +55,7 @@ class NanoGPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.norm(x), self.tokens.weight)
@@ -73,15 +75,17 @@ def adamw(module: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
 
 def loop(module: nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], config: RunConfig) -> Step:
     """A bare loop's step."""
-    optimizer = adamw(module, config)
+    device = context_of(config).device.torch
+    optimizer = adamw(module.to(device), config)
 
-    def step(tokens: Tensor, labels: Tensor) -> float:
-        loss = loss_of(tokens, labels)
+    def step(tokens: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = loss_of(tokens, labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), config.optimizer.clip_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return loss.detach()
 
     return step
 
@@ -101,11 +105,11 @@ def ours(config: RunConfig) -> Step:
     engine = Engine(config, context_of(config))
     taken = 0
 
-    def step(tokens: Tensor, labels: Tensor) -> float:
+    def step(tokens: Tensor, labels: Tensor) -> Tensor:
         nonlocal taken
         taken += 1
-        batch = {"tokens": tokens, "labels": labels, "loss_mask": torch.ones(tokens.shape)}
-        return float(engine.train_step([batch], config.optimizer.lr, taken).loss)
+        batch = {"tokens": tokens, "labels": labels, "loss_mask": torch.ones(tokens.shape, device=tokens.device)}
+        return engine.train_step([batch], config.optimizer.lr, taken).loss
 
     return step
 
@@ -119,7 +123,7 @@ def bare(config: RunConfig) -> Step:
         parameter.data = parameter.data.clone()
 
     def loss_of(tokens: Tensor, labels: Tensor) -> Tensor:
-        positions = torch.arange(tokens.shape[1]).expand_as(tokens)
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         loss: Tensor = model(tokens, positions, None, labels=labels).mean()
         return loss
 
@@ -130,6 +134,12 @@ def nano_gpt(config: RunConfig) -> Step:
     """nanoGPT's architecture in a bare loop."""
     model = NanoGPT(config)
     return loop(model, model, config)
+
+
+def compiled_nano_gpt(config: RunConfig) -> Step:
+    """nanoGPT's architecture as its own training script runs it on GPUs: the whole model compiled."""
+    model = NanoGPT(config).to(context_of(config).device.torch)
+    return loop(model, torch.compile(model), config)
 
 
 def transformers_gpt2(config: RunConfig) -> Step:

@@ -56,14 +56,14 @@ def choose(device: Device, parallel: Parallel, settings: KernelSettings | None =
     core_attention: Any = ScaledDotProductAttention
     fused_adam = None
     if device.torch.type == "cuda" and settings.libraries:
-        if _importable("apex.normalization") and _importable("apex.optimizers"):
+        if importable("apex.normalization") and importable("apex.optimizers"):
             layer_norm = _load("megatron.core.fusions.fused_layer_norm", "FusedLayerNorm")
             active["layer norm"] = "apex"
             if not parallel.offload_optimizer:  # its kernels update on the GPU only
                 fused_adam = _load("apex.optimizers", "FusedAdam")
                 active["optimizer"] = "apex FusedAdam"
         # Transformer Engine's attention, told that its mask is causal, passes over the one it is given.
-        if _importable("transformer_engine.pytorch") and parallel.context == 1 and not masked:
+        if importable("transformer_engine.pytorch") and parallel.context == 1 and not masked:
             core_attention = _load("megatron.core.extensions.transformer_engine", "TEDotProductAttention")
             active["attention"] = "Transformer Engine"
     loss = None
@@ -81,14 +81,15 @@ def _why_not_compiled(device: Device, parallel: Parallel, settings: KernelSettin
         "no GPU": device.torch.type != "cuda",
         "kernels.compiled is false": not settings.compiled,
         "ZeRO-3 swaps the memory of biases": parallel.zero_stage == 3,
-        "triton is not installed": not _importable("triton"),
+        "triton is not installed": not importable("triton"),
         "triton needs a C compiler, and there is none": not any(map(shutil.which, ("cc", "gcc", "clang"))),
         "triton needs Python's headers (python3-dev), and they are not there": not headers.exists(),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
+    """Whether a module is installed; it is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

@@ -1,0 +1,33 @@
+"""The GPU benchmarks at toy size, on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.world import World
+
+
+def toy_training(out: str) -> int:
+    from benchmarks.train_gpu import main
+
+    return main(["--toy", "--out", out])
+
+
+def test_training_is_measured(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    assert world.run(1, toy_training, str(out)) == [0]
+    result = json.loads(out.read_text())
+    toy = result["sizes"]["toy"]
+    assert toy["variants"].keys() == {"default", "not compiled", "recompute selective", "recompute full"}
+    assert [row["micro_batch"] for row in toy["search"]] == [1, 2, 4]
+    row = toy["variants"]["default"]
+    assert row["tokens_per_second"] == pytest.approx(row["micro_batch"] * 32 / row["ms_a_step"] * 1e3, rel=0.01)
+    assert row["model_tflops"] == pytest.approx(
+        toy["model_flops_per_token"] * row["tokens_per_second"] / 1e12, abs=0.01
+    )
+    assert row["kernels"]["attention"] == "torch SDPA"
+    assert toy["peers"]["nanoGPT"]["our_speed_over_its"] > 0
+    assert result["machine"]["torch"]
