@@ -178,7 +178,11 @@ class Bench:
             with attention:
                 yield made
         finally:
+            parameters = [item.parameter for item in made.parameters()]
             made.destroy()
+            for parameter in parameters:  # autograd keeps the last model's: without their memory
+                vars(parameter).clear()
+                parameter.data, parameter.grad = torch.empty(0, device=self.device), None
 
     def release(self) -> None:
         """Drop what nobody holds, and what was compiled."""

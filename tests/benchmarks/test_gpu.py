@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +33,27 @@ def test_training_is_measured(world: World, tmp_path: Path) -> None:
     assert row["kernels"]["attention"] == "torch SDPA"
     assert toy["peers"]["nanoGPT"]["our_speed_over_its"] > 0
     assert result["machine"]["torch"]
+
+
+def toy_equality(out: str) -> int:
+    from benchmarks.equality_gpu import main
+
+    return main(["--toy", "--out", out])
+
+
+def test_curves_are_compared(world: World, tmp_path: Path) -> None:
+    from benchmarks.equality_gpu import compare
+
+    out = tmp_path / "result.json"
+    assert world.run(1, toy_equality, str(out)) == [0]
+    result = json.loads(out.read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    assert len(rows) == 8
+    assert rows["GPT, bf16, default"]["loss_to_cpu_fp32"] > 1e-5, "bf16 would be fp32"
+    gpu: dict[str, Any] = {name: {key: row[key] for key in ("loss", "grad_norm")} for name, row in rows.items()}
+    for value, equal in ((1.00005, True), (1.001, False), (float("nan"), False)):
+        off = copy.deepcopy(gpu)
+        off["GPT, fp32, default"]["loss"][-1] *= value
+        verdicts = {row["name"]: row["equal"] for row in compare(result["cpu"], off)}
+        assert verdicts.pop("GPT, fp32, default") is equal
+        assert all(verdicts.values())
