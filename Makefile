@@ -4,19 +4,22 @@
 #   DEVICE       cpu or cuda: which constraints and which build of torch; cuda where nvidia-smi works
 #   TORCH_INDEX  address of a package index with builds of torch for DEVICE. Without it pip's own configuration decides,
 #                and on most machines that is the CUDA build, which runs on a CPU as well but is several gigabytes large.
+#   WHEELS       folder of wheels for bench-gpu, on a machine without a network; TOY=1 tries it at toy size
 #   CORPUS       folder of texts that the demo trains on, in place of the Python installation's own
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 TORCH_INDEX ?=
 CORPUS ?=
+WHEELS ?=
+TOY ?=
 
 BIN := .venv/bin
 CONSTRAINTS := requirements/constraints-$(DEVICE).txt
 STAMP := .venv/installed-$(DEVICE)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: demo test check bench venv clean
+.PHONY: demo test check bench bench-gpu venv clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +27,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make check   linter, formatter, types, direction of imports"
 	@echo "make bench   all benchmarks"
+	@echo "make bench-gpu  speed and equality on the GPU, with the Python that has torch (PYTHON=, WHEELS=folder, TOY=1)"
 	@echo "make venv    .venv only; the others make it when it is missing or out of date"
 	@echo "make clean   remove caches and build outputs; .venv and runs stay"
 .PHONY: help
@@ -42,6 +46,10 @@ check: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.equality
+
+# No .venv: the machine's own torch is what is measured.
+bench-gpu:
+	PYTHON="$(PYTHON)" WHEELS="$(WHEELS)" benchmarks/gpu.sh $(if $(TOY),--toy)
 
 venv: $(STAMP)
 

@@ -39,6 +39,11 @@ class Device:
     batched_p2p: bool
     """Whether sends and receives may be issued as one batch: on gloo that trains silently wrong."""
 
+    @property
+    def pins_memory(self) -> bool:
+        """Whether copies to the device go on by themselves when they come from page-locked memory."""
+        return self.torch.type == "cuda"
+
     def peak_memory_bytes(self) -> int:
         """Largest memory this process has held: allocator's on CUDA, resident set on the CPU."""
         if self.torch.type == "cuda":

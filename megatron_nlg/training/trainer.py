@@ -280,6 +280,7 @@ class Trainer:
             clock=clock,
             boundaries=Boundaries.of(self.config.data, self.datasets.plan.tokenizer.eod),
             left_out=left_out,
+            pinned=self.context.device.pins_memory,
         )
 
     def _to_device(self, batch: Batch) -> list[dict[str, Tensor]]:

@@ -49,6 +49,22 @@ def test_samples_that_are_left_out_are_consumed_and_never_read() -> None:
     assert not set(numbers.read) & set(range(8, 16))
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_batches_are_pinned_by_the_thread(monkeypatch: pytest.MonkeyPatch, pinned: bool) -> None:
+    """On machines without a GPU nothing can be pinned: a stand-in notes who asked for what."""
+    asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        asked.append((threading.current_thread().name.split("_")[0], tuple(tensor.shape)))
+        return tensor.clone()
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    one = Loader(Numbers(), FixedBatches(4, 1), micro_batch=2, data_rank=0, data_size=1, pinned=pinned)
+    assert samples(one.next()) == [0, 1, 2, 3]
+    one.close()
+    assert asked == [("loader", (2, 5))] * 6 * pinned
+
+
 def samples(batch: Batch) -> list[int]:
     return [int(row[0]) for micro in batch.micro_batches for row in micro["tokens"]]
 
