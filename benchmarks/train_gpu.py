@@ -30,6 +30,7 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -168,12 +169,14 @@ class Bench:
 
     @contextlib.contextmanager
     def engine(self, variant: str) -> Iterator[Engine]:
-        """An engine, made when the memory of the one before it is free."""
+        """An engine, made when the memory of the one before it is free; its weights are drawn on the device."""
         self.release()
+        torch.compiler.reset()  # shapes of the one before would make its own dynamic
         attention: AbstractContextManager[Any] = contextlib.nullcontext()
         if variant == "attention by cuDNN":
             attention = sdpa_kernel(SDPBackend.CUDNN_ATTENTION)
-        made = Engine(config_of(self.size, *VARIANTS[variant]), self.context)
+        with mock.patch("megatron_nlg.model.gpt.initialize", draw_weights):
+            made = Engine(config_of(self.size, *VARIANTS[variant]), self.context)
         try:
             with attention:
                 yield made
@@ -185,8 +188,7 @@ class Bench:
                 parameter.data, parameter.grad = torch.empty(0, device=self.device), None
 
     def release(self) -> None:
-        """Drop what nobody holds, and what was compiled."""
-        torch.compiler.reset()  # shapes of one micro-batch would make those of the next dynamic
+        """Drop what nobody holds."""
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()
@@ -217,6 +219,7 @@ class Bench:
                         return {**row, "kernels": engine.kernels.active, **details}
                     del step
                     self.release()
+                    torch.compiler.reset()
                     micro //= 2
         except RuntimeError as error:  # a kernel that this device or this shape has not got
             return {"failed": str(error).splitlines()[0]}
@@ -233,6 +236,7 @@ class Bench:
         """The same for a peer."""
         while micro:
             self.release()
+            torch.compiler.reset()
             batches, train = self.batches(micro), make(self.config)
             turn = iter(range(10**9))
 
@@ -272,6 +276,16 @@ class Bench:
             best = max((row.get(key) or 0 for row in rows.values()), default=0)
             result["target"] = {key: wanted, "default": rows["default"].get(key), "best_variant": best}
         return result
+
+
+def draw_weights(chunks: Sequence[torch.nn.Module], *_: Any) -> None:
+    """Initial weights without their names' meaning: those of a run are drawn on the host, which takes minutes."""
+    for chunk in chunks:
+        for parameter in chunk.parameters():
+            if parameter.dim() >= 2:
+                torch.nn.init.normal_(parameter, std=0.02)
+            else:
+                torch.nn.init.ones_(parameter)
 
 
 def synchronisations(step: Run) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,50 @@ def test_training_is_measured(world: World, tmp_path: Path) -> None:
     assert row["kernels"]["attention"] == "torch SDPA"
     assert toy["peers"]["nanoGPT"]["our_speed_over_its"] > 0
     assert result["machine"]["torch"]
+
+
+def out_of_memory(fits: int) -> tuple[list[int], str | int]:
+    """Micro-batches found by the search, and the one a variant ends with, when larger ones than `fits` do not fit."""
+    import torch
+
+    from benchmarks.train_gpu import Bench
+
+    class Small(Bench):
+        def batches(self, micro: int) -> list[dict[str, torch.Tensor]]:
+            self.micro = micro
+            return super().batches(micro)
+
+        def milliseconds(self, step: Any, steps: int) -> list[float]:
+            if self.micro > fits:
+                raise torch.OutOfMemoryError("planted")
+            return super().milliseconds(step, steps)
+
+    bench = Small("toy", 3, 1, 1024)
+    row = bench.variant("default", 8)
+    return [found["micro_batch"] for found in bench.search()], row.get("failed", row.get("micro_batch"))
+
+
+@pytest.mark.parametrize(("fits", "found"), [(4, ([1, 2, 4], 4)), (0, ([], "out of memory"))])
+def test_what_does_not_fit_ends_the_search(world: World, fits: int, found: Any) -> None:
+    assert world.run(1, out_of_memory, fits) == [found]
+
+
+def test_host_synchronisations_are_counted_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from benchmarks.train_gpu import synchronisations
+
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def step() -> None:
+        for _ in range(3):
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    [(place, times)] = synchronisations(step).items()
+    assert place.startswith("benchmarks/test_gpu.py:")
+    assert (times, modes) == (3, ["warn", "default"])
 
 
 def toy_equality(out: str) -> int:
