@@ -46,6 +46,12 @@ check: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.equality
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.corruption
+	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.startup
+	$(PIP_INSTALL) -e '.[bench]'
+	$(BIN)/python -m benchmarks.train_cpu
 
 # No .venv: the machine's own torch is what is measured.
 bench-gpu:

@@ -1,8 +1,8 @@
 """Does every layout train the same model, reproduce itself under dropout, and go on exactly after a kill?
 
-    python -m benchmarks.equality [--steps 50] [--layouts 32] [--work DIR]
+    python -m benchmarks.equality [--steps 50] [--layouts 32] [--ranks 8] [--work DIR]
 
-Three tables, all of configs/runs/demo.yaml (batch ramp and clipping on) on up to 8 local ranks:
+Three tables, all of configs/runs/demo.yaml (batch ramp and clipping on) on local ranks:
 
 1. `megatron-nlg verify`: a sample of the legal layouts against one rank, in fp32, then fewer in bf16 and fp16;
 2. with dropout, `megatron-nlg train` twice in each of some layouts, and once killed and resumed: the same digits;
@@ -112,11 +112,11 @@ def difference(got: list[dict[str, Any]], want: list[dict[str, Any]]) -> dict[st
     return {key: relative([r[key] for r in got], [r[key] for r in want]) for key in ("loss", "grad_norm")}
 
 
-def verified(work: Path, precision: str, layouts: int, steps: int) -> dict[str, Any]:
+def verified(work: Path, precision: str, ranks: int, layouts: int, steps: int) -> dict[str, Any]:
     """What `megatron-nlg verify` finds; it exits with 1, and so does this, when a layout is not equal."""
     out = work / f"verify_{precision}"
-    words = ["verify", str(CONFIG), "--nproc", "8", "--layouts", str(layouts), "--steps", str(steps), "--out", str(out)]
-    command(*words, *SETTINGS, f"precision={precision}")
+    words = ["verify", str(CONFIG), "--nproc", str(ranks), "--layouts", str(layouts), "--steps", str(steps)]
+    command(*words, "--out", str(out), *SETTINGS, f"precision={precision}")
     found = json.loads((out / "verify.json").read_text())
     keep = ("differences", "losses")
     found["layouts"] = {name: {key: row[key] for key in keep} for name, row in found["layouts"].items()}
@@ -153,15 +153,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--layouts", type=int, default=32)
+    parser.add_argument("--ranks", type=int, default=8, help="of the first table, at most")
     parser.add_argument("--work", type=Path, default=None)
     args = parser.parse_args()
     result: dict[str, Any] = {"machine": describe(), "config": str(CONFIG), "settings": SETTINGS}
     with tempfile.TemporaryDirectory(prefix="equality-") as temporary:
         work = args.work or Path(temporary)
-        result["fp32"] = verified(work, "fp32", args.layouts, args.steps)
+        result["fp32"] = verified(work, "fp32", args.ranks, args.layouts, args.steps)
         shutil.copy(work / "verify_fp32" / "verify.png", PICTURE)
         for precision in ("bf16", "fp16"):
-            result[precision] = verified(work, precision, args.layouts // 4, args.steps // 2)
+            result[precision] = verified(work, precision, args.ranks, args.layouts // 4, args.steps // 2)
         runs = Runs(work)
         result["dropout"] = with_dropout(runs)
         result["saved by"] = SAVED_BY

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_nlg.config.validate import consistency, rank_problems
@@ -35,6 +35,7 @@ def test_names_say_what_differs() -> None:
     assert "TP1 PP1 CP2 DP2 ZeRO-3 offload recompute selective" in names
 
 
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 60))
 def test_a_sample_is_the_start_of_a_longer_one(count: int) -> None:
     taken = sample(LEGAL, count)
