@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.parallel.supervisor import Terminal
     from megatron_nlg.training.verification.layouts import Candidate
+
+REFERENCE = "reference"
+"""Folder of the reference's weights, while layouts are compared with them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.config.validate import load_config
     from megatron_nlg.parallel import supervisor
     from megatron_nlg.parallel.context import Rendezvous
+    from megatron_nlg.training.command import make_run_folder
 
     supervisor.quiet_libraries()
     if args.steps < 1:
@@ -62,13 +67,20 @@ def run(args: argparse.Namespace) -> int:
         return _one(config, chosen, args)
     with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as temporary:
         folder = args.out or Path(temporary)
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        make_run_folder(folder)
         if who is None:
             supervisor.prepare_fork()
             import megatron_nlg.training.verification.measure  # noqa: F401  forked ranks share it
         elif args.out is None:
             raise InputError("--out: is required under srun or torchrun; name a folder that all nodes share")
-        curves, failures = _curves(config, chosen, folder, args, who.rank if who else None)
+        is_main = who is None or who.rank == 0
+        if is_main:  # of an earlier call, perhaps after more steps
+            shutil.rmtree(folder / REFERENCE, ignore_errors=True)
+        try:
+            curves, failures = _curves(config, chosen, folder, args, who.rank if who else None)
+        finally:
+            if is_main:
+                shutil.rmtree(folder / REFERENCE, ignore_errors=True)
         return 0 if who and who.rank else _report(config, chosen, curves, failures, folder, args)
 
 
@@ -153,7 +165,7 @@ def _body(config: RunConfig, candidate: Candidate, folder: Path, number: int, st
     from megatron_nlg.training.verification.measure import measure
 
     own = config.model_copy(update={"parallel": candidate.parallel})
-    curve = measure(own, steps, folder / "reference", is_reference=number == 0)
+    curve = measure(own, steps, folder / REFERENCE, is_reference=number == 0)
     if dist.get_rank() == 0:
         replace_text(folder / "logs" / f"{number}.json", json.dumps(curve))
     dist.barrier()
@@ -185,9 +197,11 @@ def _report(
     for candidate in chosen:
         verdict = verdicts.get(candidate.name)
         cells = [f"{verdict.differences[c]:.1e}" if verdict and c in verdict.differences else "" for c in COLUMNS]
-        word = "failed" if verdict is None else "equal" if verdict.equal else f"NOT EQUAL: {', '.join(verdict.beyond)}"
-        word = "reference" if candidate is chosen[0] else word
-        table.add_row(candidate.name, str(candidate.ranks), *cells, word, style=None if word[0] in "er" else "red")
+        bad = verdict is None or not verdict.equal
+        word = "reference" if candidate is chosen[0] else "equal"
+        if bad:
+            word = f"NOT EQUAL: {', '.join(verdict.beyond)}" if verdict else "failed"
+        table.add_row(candidate.name, str(candidate.ranks), *cells, word, style="red" if bad else None)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     for name, reason in failures.items():
         print(f"{name}: {reason}")

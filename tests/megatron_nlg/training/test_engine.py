@@ -141,29 +141,26 @@ def test_16_bits_are_near_fp32(world: World, reference: Any, ranks: int, overrid
     assert relative(norms, reference()[1]) <= 10 * HALF
 
 
-def overflowing(*overrides: str) -> tuple[list[int], list[float], list[float]]:
-    """Skipped steps after each step, the loss scale after each, and how far weights moved in the last."""
+def overflowing(*overrides: str) -> tuple[list[int], list[float]]:
+    """Skipped steps after each step, and the loss scale after each."""
     config = tiny("precision=fp16", "loss_scale={initial: 4294967296, hysteresis: 1, window: 2}", *overrides)
     context = ParallelContext.create(config)
     engine = Engine(config, context)
     skipped, scales = [], []
     for step in range(24):
-        before = [p.parameter.detach().clone() for p in engine.parameters()]
         engine.train_step(batch(config, context, step, config.batch.global_), config.optimizer.lr, step)
         skipped.append(engine.skipped_steps)
         scales.append(engine.loss_scale_state()["cur_scale"])
-    moved = [float((a - b.parameter).abs().max()) for a, b in zip(before, engine.parameters(), strict=True)]
-    return skipped, scales, moved
+    return skipped, scales
 
 
 @pytest.mark.parametrize(("ranks", "overrides"), [(1, ""), (2, "parallel.pipeline=2")])
 def test_fp16_finds_its_loss_scale(world: World, ranks: int, overrides: str) -> None:
     results = world.run(ranks, overflowing, *overrides.split())
-    for skipped, scales, _ in results:
+    for skipped, scales in results:
         assert skipped[0] == 1 and skipped[-1] < 24  # it overflows at first, and finds its way down
         halved = [b < a for a, b in pairwise(scales)]
         assert halved == [b > a for a, b in pairwise(skipped)]
-        assert max(scales[skipped.count(0) :]) < 2**32
         assert any(b > a for a, b in pairwise(scales))  # two good steps: up again
         assert scales == results[0][1]
 

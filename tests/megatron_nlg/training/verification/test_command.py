@@ -41,8 +41,17 @@ def test_layouts_in_processes_of_their_own(config: Path, tmp_path: Path) -> None
     assert found["config"]["model"]["dropout"] == 0 and found["config"]["batch"]["micro"] == 4
     assert len(found["layouts"]) == 4 and found["failed"] == {}
     assert (out / "verify.png").stat().st_size > 10_000
+    assert not (out / "reference").exists()
+    again = verify(config, "--nproc", "1", "--layouts", "1", "--steps", "2", "--out", str(out))
+    assert "1 of 1 layouts are equal" in again.stdout  # and not compared with what three steps gave
     listed = verify(config, "--nproc", "2", "--layouts", "3", "--list", "batch.micro=4").stdout.split("\n")
     assert listed[:-1] == list(found["layouts"])
+
+
+def test_a_folder_that_can_not_be_written_is_named(config: Path) -> None:
+    done = verify(config, "--out", "/proc/none")
+    assert done.returncode == 2
+    assert "--out /proc/none: can't be written" in done.stderr
 
 
 def test_the_reference_is_the_plainest_layout() -> None:

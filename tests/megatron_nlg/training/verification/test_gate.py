@@ -1,7 +1,7 @@
 """The equality gate: at least 30 layouts train the same model, and planted bugs are caught.
 
 Limits and what they rest on: megatron_nlg/training/verification/compare.py. The layouts are the sampler's own choice,
-so that every pair of settings that can be had together is met.
+which meets every setting, and as many pairs of them as so few layouts can.
 """
 
 from __future__ import annotations
