@@ -86,6 +86,10 @@ class Engine:
         self.deepspeed.enable_backward_allreduce = not self._alone
         if config.precision == "fp16":
             self.chunks[0].config.grad_scale_func = self._scaled
+            # The loss is multiplied by the number of replicas as well: overflow must not depend on it.
+            scaler = self.deepspeed.optimizer.loss_scaler
+            scaler.min_scale /= context.layout.copies
+            scaler.cur_scale /= context.layout.copies
 
     def parameters(self) -> Iterator[NamedParameter]:
         """This rank's parameters under their global names."""
@@ -153,12 +157,16 @@ class Engine:
         if self.config.precision != "fp16":
             return {}
         scaler = self.deepspeed.optimizer.loss_scaler
-        return {name: getattr(scaler, name) for name in LOSS_SCALE_STATE}
+        state = {name: getattr(scaler, name) for name in LOSS_SCALE_STATE}
+        return {**state, "cur_scale": state["cur_scale"] * self.context.layout.copies}
 
     def restore_loss_scale(self, state: Mapping[str, float]) -> None:
         """Go on with the loss scale of `loss_scale_state`."""
-        for name in LOSS_SCALE_STATE if state and self.config.precision == "fp16" else ():
-            setattr(self.deepspeed.optimizer.loss_scaler, name, state[name])
+        if state and self.config.precision == "fp16":
+            scaler = self.deepspeed.optimizer.loss_scaler
+            for name in LOSS_SCALE_STATE:
+                setattr(scaler, name, state[name])
+            scaler.cur_scale /= self.context.layout.copies
 
     def create_moments(self) -> None:
         """Make room for Adam's moments, which a fresh optimizer has not got, so that a checkpoint can fill them."""

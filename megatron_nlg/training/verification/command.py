@@ -208,8 +208,9 @@ def _report(
     if args.out:
         rows = {n: {**curves[n], "differences": v.differences, "beyond": v.beyond} for n, v in verdicts.items()}
         record = {"config": config.model_dump(mode="json", by_alias=True), "steps": args.steps, "reference": reference}
-        text = json.dumps({**record, "limits": limits, "layouts": rows, "failed": failures}, indent=1)
-        replace_text(folder / "verify.json", text + "\n")
+        text = json.dumps({**record, "limits": limits, "layouts": rows, "failed": failures})
+        finite = json.loads(text, parse_constant=lambda _: None)  # JSON knows no NaN
+        replace_text(folder / "verify.json", json.dumps(finite, indent=1) + "\n")
         draw(folder / "verify.png", args.config.stem, curves, reference, limits["loss"])
     good = sum(verdict.equal for verdict in verdicts.values()) - 1
     print(f"{good} of {len(chosen) - 1} layouts are equal to {reference} over {args.steps} steps in {config.precision}")

@@ -154,7 +154,7 @@ def overflowing(*overrides: str) -> tuple[list[int], list[float]]:
     return skipped, scales
 
 
-@pytest.mark.parametrize(("ranks", "overrides"), [(1, ""), (2, "parallel.pipeline=2")])
+@pytest.mark.parametrize(("ranks", "overrides"), [(1, ""), (2, "parallel.pipeline=2"), (2, ""), (4, "")])
 def test_fp16_finds_its_loss_scale(world: World, ranks: int, overrides: str) -> None:
     results = world.run(ranks, overflowing, *overrides.split())
     for skipped, scales in results:
