@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from data_prep.jobs import Done
     from data_prep.recipe import Recipe
 
-_STAGES = {
+STAGES = {
     "run": "all stages: a recipe to blend.yaml",
     "read": "files to documents (shards/read, rejects.jsonl)",
     "clean": "up to text repair and length rules (shards/clean)",
@@ -22,12 +22,13 @@ _STAGES = {
     "tokenize": "up to Megatron's token files (tokens/)",
     "blend": "up to blend.yaml: the same as run",
 }
+"""Subcommands: `run`, and the stages of pipeline.py by name, without importing them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `prep STAGE RECIPE [--out DIR] [key=value …]`."""
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
-    for name, text in _STAGES.items():
+    for name, text in STAGES.items():
         stage = stages.add_parser(
             name,
             help=text,
@@ -41,16 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
     from data_prep.jobs import Job, exclusive
+    from data_prep.pipeline import find_inputs, prepare
     from data_prep.recipe import load_recipe
-    from data_prep.stages import Pipeline, find_inputs
 
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
     recipe = load_recipe(args.recipe, overrides)
     inputs, out = find_inputs(recipe), Path(recipe.out)
     with exclusive(out), Job(out, recipe.processes or _cores()) as job:
-        pipeline = Pipeline(recipe, inputs, job)
         start = time.monotonic()
-        for name, result in pipeline.run("blend" if args.stage == "run" else args.stage):
+        for name, result in prepare(recipe, inputs, job, "blend" if args.stage == "run" else args.stage):
             print(f"{name:<10} {_line(name, result, recipe)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr)
             start = time.monotonic()
     print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))

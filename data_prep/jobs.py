@@ -76,7 +76,7 @@ class Job:
         """
         make_folder(folder)
         missing = {name: argument for name, argument in units.items() if not _result_path(folder, name).exists()}
-        with progress(title, len(units)) as advance:
+        with progress_bar(title, len(units)) as advance:
             advance(len(units) - len(missing))
             if min(self.processes, len(missing)) <= 1:
                 for name, argument in missing.items():
@@ -219,7 +219,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal's stderr, nothing elsewhere; yields the function that advances it."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data_prep.files import replacing
 from megatron_nlg.config.errors import InputError
@@ -54,6 +58,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             return pq.read_table(stream, columns=columns, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: not a readable shard: {error}; remove its folder and prepare again") from None
+
+
+def copy_shard(path: Path, target: Path) -> None:
+    """The same bytes in another place, atomically."""
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
+
+
+def text_bytes(texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """UTF-8 bytes of each text; [documents]."""
+    sizes: NDArray[np.int64] = pc.binary_length(texts).to_numpy()
+    return sizes
 
 
 def read_documents(path: Path) -> Iterator[Document]:

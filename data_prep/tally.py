@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Tally:
     """What went into a step and what became of it. Bytes are UTF-8 bytes of text (of the raw record when rejected)."""
@@ -18,6 +21,17 @@ class Tally:
         """A document of `size_in` bytes that goes on as `size_out` bytes."""
         _add(self._in, 1, size_in)
         _add(self._out, 1, size_out)
+
+    def keep_all(self, sizes_in: NDArray[np.int64], sizes_out: NDArray[np.int64]) -> None:
+        """Documents that go on; both [documents], in bytes."""
+        _add(self._in, len(sizes_in), int(sizes_in.sum()))
+        _add(self._out, len(sizes_out), int(sizes_out.sum()))
+
+    def drop_all(self, reason: str, sizes: NDArray[np.int64]) -> None:
+        """Documents that end here, for one reason; [documents], in bytes."""
+        if len(sizes):
+            _add(self._in, len(sizes), int(sizes.sum()))
+            _add(self._dropped.setdefault(reason, [0, 0]), len(sizes), int(sizes.sum()))
 
     def drop(self, reason: str, size: int) -> None:
         """A document, or a record that never became one, that ends here."""

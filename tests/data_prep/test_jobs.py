@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data_prep.files import write_text
-from data_prep.jobs import DONE, Built, Job, Result, exclusive, finished, progress
+from data_prep.jobs import DONE, Built, Job, Result, exclusive, finished, progress_bar
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 
 
@@ -109,9 +109,9 @@ def test_progress_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, termina
     stream.isatty = lambda: terminal  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
-    with progress("some stage", 3) as advance:
+    with progress_bar("some stage", 3) as advance:
         advance(2)
-    with progress("of unknown length", None) as advance:
+    with progress_bar("of unknown length", None) as advance:
         advance(1)
     assert ("some stage" in stream.getvalue()) == terminal
     assert ("of unknown length" in stream.getvalue()) == terminal

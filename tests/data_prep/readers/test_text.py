@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.readers import InputFile, Reject, find_files, read_file, units
+from data_prep.readers.text import InputFile, Reject, find_files, read_file, units
 from data_prep.recipe import Recipe, Source, TokenizerRecipe
 from data_prep.shards import Document
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.dedup.stage import DUPLICATES, build_dedup
 from data_prep.jobs import Done, Job
 from data_prep.recipe import Dedup
 from data_prep.shards import Document, read_documents, write_shard
+from data_prep.stages.dedup import DUPLICATES, build_dedup
 from tests.data_prep.material import sentence
 
 RULES = Dedup(num_perm=64, bands=16, rows=4)

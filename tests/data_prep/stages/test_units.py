@@ -6,10 +6,14 @@ import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from data_prep.jobs import Done
-from data_prep.readers import InputFile
+from data_prep.pipeline import find_inputs
+from data_prep.readers.text import InputFile
 from data_prep.recipe import Clean, Recipe, Source, TokenizerRecipe
 from data_prep.shards import Document, read_documents, write_shard
-from data_prep.stages import _sample, clean_unit, find_inputs, join_unit, read_unit, tokenize_unit
+from data_prep.stages.clean import clean_unit
+from data_prep.stages.read import read_unit
+from data_prep.stages.tokenize import join_unit, tokenize_unit
+from data_prep.stages.tokenizer import sample
 from data_prep.tokenizer import CharacterTokenizer
 from megatron_nlg.config.errors import ConfigError, InputError
 
@@ -62,8 +66,8 @@ def test_tokens_of_parts_join_in_order(tmp_path: Path) -> None:
 def test_a_training_sample_is_evenly_spread(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.parquet", [Document(str(i), f"{i:02}", "s") for i in range(40)])
     done = Done("dedup", "", tmp_path, {"shards": {"s": ["a.parquet"]}, "sources": {"s": {"bytes_out": 80}}}, True)
-    assert [int(text) for text in _sample(done, 20)] == [3, 7, 11, 15, 19, 23, 27, 31, 35, 39]
-    assert len(list(_sample(done, None))) == len(list(_sample(done, 10**9))) == 40
+    assert [int(text) for text in sample(done, 20)] == [3, 7, 11, 15, 19, 23, 27, 31, 35, 39]
+    assert len(list(sample(done, None))) == len(list(sample(done, 10**9))) == 40
 
 
 def test_all_missing_inputs_are_found_at_once(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@ import json
 import subprocess
 import sys
 
-from data_prep.python_corpus import docstrings, fingerprint, library, module_files, read_documentation, read_modules
+from data_prep.readers.python_corpus import (
+    docstrings,
+    fingerprint,
+    library,
+    module_files,
+    read_documentation,
+    read_modules,
+)
 from data_prep.shards import Document
 
 SOURCE = '''
@@ -48,7 +55,7 @@ def test_documentation_has_topics_and_docstrings() -> None:
 def test_nothing_is_imported_and_the_fingerprint_repeats_elsewhere() -> None:
     code = (
         "import sys, hashlib, json\n"
-        "from data_prep.python_corpus import read_documentation, fingerprint\n"
+        "from data_prep.readers.python_corpus import read_documentation, fingerprint\n"
         "n = sum(1 for _ in read_documentation('d'))\n"
         "assert not {'antigravity', 'turtle', 'tkinter'} & set(sys.modules), 'imported'\n"
         "print(json.dumps(fingerprint()))"

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from data_prep.dedup import exact, fuzzy
 from data_prep.files import replacing, write_text
-from data_prep.jobs import Built, Done, Job, Result, progress
+from data_prep.jobs import Built, Done, Job, Result, progress_bar
 from data_prep.recipe import Dedup
 from data_prep.shards import read_documents, read_table, write_table
+from data_prep.stages.base import DocumentStage, Progress, flat, stem, sum_by_source
 from data_prep.tally import Tally
 
 KEPT, EXACT, FUZZY = 0, 1, 2
@@ -23,13 +24,25 @@ REASONS = {EXACT: "exact_duplicate", FUZZY: "fuzzy_duplicate"}
 DUPLICATES = "duplicates.jsonl"
 
 
-def build_dedup(job: Job, work: Path, clean: Done, rules: Dedup, seed: int) -> Built:
-    """Write each clean shard again without its duplicates, and `duplicates.jsonl`: who went, and for whom.
+class RemoveDuplicates(DocumentStage):
+    """In memory: 16 bytes and 8 a band for each document, and the n-grams of those that are candidates."""
 
-    In memory: 16 bytes and 8 a band for each document, and the n-grams of those that are candidates.
-    """
-    shards: dict[str, list[str]] = clean.summary["shards"]
-    paths = {name.removesuffix(".parquet"): clean.folder / name for names in shards.values() for name in names}
+    name = "dedup"
+    mend = "it holds nothing that earlier sources do not; leave it out"
+
+    def settings(self, progress: Progress) -> Any:
+        """Its section and the seed of the permutations."""
+        return [progress.recipe.dedup.model_dump(mode="json"), progress.recipe.seed]
+
+    def build(self, progress: Progress, before: Done, work: Path) -> Built:
+        """Write each shard again without its duplicates, and `duplicates.jsonl`: who went, and for whom."""
+        return build_dedup(progress.job, work, before, progress.recipe.dedup, progress.recipe.seed)
+
+
+def build_dedup(job: Job, work: Path, before: Done, rules: Dedup, seed: int) -> Built:
+    """The stage, without its recipe."""
+    shards: dict[str, list[str]] = before.summary["shards"]
+    paths = {stem(name): before.folder / name for name in flat(shards)}
     keys = job.map_units("dedup: keys", work / "keys", key_unit, {n: (p, rules, seed) for n, p in paths.items()})
     sizes = [keys[name]["documents"] for name in paths]
     verdict, survivor, clusters = _groups(work / "keys", list(paths.values()), sizes, rules)
@@ -41,14 +54,10 @@ def build_dedup(job: Job, work: Path, clean: Done, rules: Dedup, seed: int) -> B
         kept_for = {int(k): names[int(survivor[starts[i] + k])] for k in np.flatnonzero(verdict[here])}
         tasks[name] = (path, verdict[here], kept_for)
     results = job.map_units("dedup: filter", work, filter_unit, tasks)
-    lines = [line for name in paths for line in results[name].pop("duplicates")]
-    write_text(work / DUPLICATES, "".join(lines))
-    counts = {
-        source: Tally.sum(results[name.removesuffix(".parquet")]["tally"] for name in part)
-        for source, part in shards.items()
-    }
-    summary = {"shards": shards, "sources": counts, "clusters": clusters}
-    return Built(summary, [*(path.name for path in paths.values()), DUPLICATES])
+    found = [line for name in paths for line in results[name].pop("duplicates")]
+    write_text(work / DUPLICATES, "".join(found))
+    summary = {"shards": shards, "sources": sum_by_source(shards, results), "clusters": clusters}
+    return Built(summary, [*flat(shards), DUPLICATES])
 
 
 def key_unit(work: Path, name: str, task: tuple[Path, Dedup, int]) -> Result:
@@ -95,7 +104,7 @@ def _groups(
         components = fuzzy.Components(total)
         groups = list(fuzzy.buckets(keys, left))
         grams = _candidate_grams(groups, paths, sizes, rules)
-        with progress("dedup: compare", None):
+        with progress_bar("dedup: compare", None):
             compared = fuzzy.connect(iter(groups), grams.__getitem__, rules.threshold, components)
         root = np.fromiter((components.find(i) for i in range(total)), np.int64, total)
         verdict[root != np.arange(total)] = FUZZY

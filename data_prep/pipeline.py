@@ -1,0 +1,86 @@
+"""A recipe from its files to `blend.yaml`: the order of the stages, and what is reported of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data_prep.blend import Blend
+from data_prep.files import json_text, write_text_if_changed
+from data_prep.jobs import Done, Job
+from data_prep.readers.text import InputFile, find_files
+from data_prep.recipe import Recipe
+from data_prep.stages.base import Inputs, Progress, Stage
+from data_prep.stages.blend import WriteBlend
+from data_prep.stages.clean import Clean
+from data_prep.stages.dedup import RemoveDuplicates
+from data_prep.stages.read import REJECTS, Read
+from data_prep.stages.tokenize import Tokenize
+from data_prep.stages.tokenizer import TrainTokenizer
+from data_prep.tally import Tally
+from data_prep.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
+from megatron_nlg.config.errors import ConfigError
+
+STAGES: tuple[Stage, ...] = (Read(), Clean(), RemoveDuplicates(), TrainTokenizer(), Tokenize(), WriteBlend())
+"""In the order they run in."""
+
+
+def find_inputs(recipe: Recipe) -> Inputs:
+    """Look at all inputs before anything is written; raises InputError for those that are missing or damaged."""
+    files: dict[str, list[InputFile]] = {}
+    problems = []
+    for source in recipe.sources:
+        files[source.name], found = find_files(recipe, source)
+        problems += found
+    if problems:
+        raise ConfigError(problems, "recipe")
+    settings = recipe.tokenizer
+    tokenizer: Tokenizer | None = None
+    if settings.load is not None:
+        tokenizer = load_tokenizer(recipe.input_path(settings.load))
+    elif settings.vocab is not None and settings.merges is not None:
+        vocab, merges = recipe.input_path(settings.vocab), recipe.input_path(settings.merges)
+        tokenizer = BytePairTokenizer.from_gpt2(vocab, merges)
+    return Inputs(files, tokenizer)
+
+
+def prepare(recipe: Recipe, inputs: Inputs, job: Job, last: str) -> Iterator[tuple[str, Done | Blend]]:
+    """Run the stages up to `last`, yielding each as it is finished; finished ones are kept."""
+    progress = Progress(recipe, inputs, job)
+    for stage in STAGES[: [stage.name for stage in STAGES].index(last) + 1]:
+        if not stage.wanted(recipe):
+            continue
+        result = stage.run(progress)
+        if isinstance(result, Done):
+            progress.done[stage.name] = result
+            if not result.was_done:
+                _write_reports(progress)
+        yield stage.name, result
+    _write_reports(progress)  # if it was killed between a stage and its report
+
+
+def _write_reports(progress: Progress) -> None:
+    """`stats.json`, `recipe.yaml` (resolved) and `rejects.jsonl`, of the stages finished so far."""
+    import yaml
+
+    out, done = progress.job.out, progress.done
+    stages = {}
+    for name, stage in done.items():
+        if "shards" in stage.summary:
+            by_source = stage.summary["sources"]
+            stages[name] = {"sources": by_source, "total": Tally.sum(by_source.values())}
+    stats: dict[str, Any] = {"stages": stages}
+    if "dedup" in done:
+        stats["dedup"] = done["dedup"].summary["clusters"]
+    if "tokenizer" in done:
+        stats["tokenizer"] = done["tokenizer"].summary
+    if "tokenize" in done:
+        stats["tokens"] = {
+            source: {key: about[key] for key in ("documents", "tokens", "bytes")}
+            for source, about in done["tokenize"].summary.items()
+        }
+    write_text_if_changed(out / "stats.json", json_text(stats))
+    # Neither of the two left out changes any output: the same recipe gives the same bytes everywhere.
+    shown = progress.recipe.model_dump(mode="json", exclude={"out", "processes"})
+    write_text_if_changed(out / "recipe.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+    write_text_if_changed(out / REJECTS, (done["read"].folder / REJECTS).read_text(encoding="utf-8"))

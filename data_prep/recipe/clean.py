@@ -1,0 +1,23 @@
+"""Text repair and length rules."""
+
+from __future__ import annotations
+
+from data_prep.recipe.kinds import Count, Positive, Strings
+from megatron_nlg.config.base import Section
+
+
+class Clean(Section):
+    """What happens to a document's text, and which documents are too short (MT-NLG, section 3)."""
+
+    ftfy: bool = True
+    """Repair mojibake, HTML entities, control characters and look-alike forms with ftfy; NFC."""
+    whitespace: bool = True
+    """Newlines become \\n, spaces at line ends go, three blank lines or more become two, the ends are stripped."""
+    min_characters: Count = 512
+    """Shorter documents are dropped."""
+    max_characters: Positive | None = None
+    """Longer documents are dropped; no limit when not given."""
+    boilerplate_words: Strings = ("javascript",)
+    """Documents below boilerplate_min_characters that contain one of these, in any case, are dropped."""
+    boilerplate_min_characters: Count = 256
+    """See boilerplate_words."""
