@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from data_prep.blend import Blend
+    from data_prep.execution.units import Executor
     from data_prep.jobs import Done
     from data_prep.recipe import Recipe
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         stage.add_argument("recipe", type=Path, help="YAML recipe, such as configs/corpora/python_documentation.yaml")
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="such as sources.0.weight=2 or root=DIR")
+        stage.add_argument("--verify", action="store_true", help="read finished stages again; mend what is damaged")
         stage.add_argument("--out", help="folder of the prepared corpus; the same as out=DIR")
 
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
     recipe = load_recipe(args.recipe, overrides)
     inputs, out = find_inputs(recipe), Path(recipe.out)
-    with exclusive(out), Job(out, recipe.processes or _cores()) as job:
+    with exclusive(out), Job(out, _executor(recipe, out), args.verify) as job:
         start = time.monotonic()
         for name, result in prepare(recipe, inputs, job, "blend" if args.stage == "run" else args.stage):
             print(f"{name:<10} {_line(name, result, recipe)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr)
@@ -62,6 +64,15 @@ def _quoted(text: str) -> str:
     import json
 
     return json.dumps(text)
+
+
+def _executor(recipe: Recipe, out: Path) -> Executor:
+    from data_prep.execution.cluster import Cluster
+    from data_prep.execution.local import Local
+
+    if recipe.cluster:
+        return Cluster(recipe.cluster, out.resolve() / "logs")
+    return Local(recipe.processes or _cores())
 
 
 def _cores() -> int:
@@ -78,7 +89,7 @@ def _line(name: str, result: Done | Blend, recipe: Recipe) -> str:
     if isinstance(result, Blend):
         total = sum(source.weight for source in result.sources)
         return ", ".join(f"{source.name} {source.weight / total:.1%}" for source in result.sources)
-    before = "was done: " if result.was_done else ""
+    before = "was done: " if result.was_done else f"made again ({result.again}): " if result.again else ""
     if name == "tokenizer":
         size, wanted = result.summary["vocab_size"], recipe.tokenizer.vocab_size
         small = f" (of {wanted:,} asked for: the corpus has no more)" if wanted and size < wanted else ""

@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises InputError when the folder may not be written to, MegatronNlgError for any other failing write.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         yield temporary
         sync(temporary)

@@ -71,7 +71,7 @@ class IndexedWriter:
         self.prefix, self.dtype = prefix, dtype
         self.digest = hashlib.sha256()
         self._lengths = array("i")
-        self._temporary = bin_path(prefix).with_name(f".{prefix.name}.bin.{os.getpid()}.tmp")
+        self._temporary = bin_path(prefix).with_name(f".{prefix.name}.bin.{os.uname().nodename}.{os.getpid()}.tmp")
 
     def __enter__(self) -> IndexedWriter:
         try:

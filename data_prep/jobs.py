@@ -1,35 +1,32 @@
 """Stages that can be killed at any instant and go on where they were.
 
 A stage builds its folder under `.work/STAGE-KEY/`, one unit of work after the other; a unit is done when its small
-JSON result is there. When all are, `done.json` is written (the stage's key, its inputs, its outputs' sizes, its counts)
-and the folder is renamed into place: it is never visible half-written. The key hashes the part of the recipe that the
-stage depends on and the key of the stage before, so a changed recipe or input runs just the stages it concerns.
+JSON result is there. When all are, `done.json` is written (what the stage depends on and a hash of that, its key; its
+outputs' sizes and checksums; its counts) and the folder is renamed into place: it is never visible half-written. What a
+stage depends on is its part of the recipe and the key of the stage before, so a changed recipe or input runs just the
+stages it concerns.
 """
 
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
-import os
+import json
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.files import disk_error, make_folder, read_json, sync, write_json
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from data_prep.execution.units import Executor, Result, Units, Worker
+from data_prep.files import disk_error, file_sha256, fingerprint, make_folder, read_json, sync, write_json
+from megatron_nlg.config.errors import InputError
 
 DONE = "done.json"
 WORK = ".work"
-
-Result = dict[str, Any]
-Units = Mapping[str, Any]
+_SHOWN_CHANGES = 3
 
 
 class Built(NamedTuple):
@@ -49,81 +46,64 @@ class Done:
     summary: dict[str, Any]
     was_done: bool
     """It had been finished before this run."""
+    again: str = ""
+    """Why it was built though it had been finished before."""
 
 
 class Job:
-    """Where a preparation runs and with how many processes; these start at the first need and end with the context."""
+    """Where a preparation runs and what runs its units; processes start at the first need and end with the context."""
 
-    def __init__(self, out: Path, processes: int):
-        self.out, self.processes = out, processes
-        self._pool: ProcessPoolExecutor | None = None
+    def __init__(self, out: Path, executor: Executor, verify: bool = False):
+        self.out, self.executor, self.verify = out, executor, verify
 
     def __enter__(self) -> Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self.executor.close()
 
-    def map_units(
-        self, title: str, folder: Path, worker: Callable[[Path, str, Any], Result], units: Units
-    ) -> dict[str, Result]:
+    def map_units(self, title: str, folder: Path, worker: Worker, arguments: Mapping[str, Any]) -> dict[str, Result]:
         """`worker(folder, name, argument)` for each unit, in any order and in parallel; their results in units' order.
 
-        A unit whose result file is there is not run again. `worker` must be importable, write only files that begin
-        with its name, and return what JSON can hold.
+        A unit whose result file is there is not run again.
         """
         make_folder(folder)
-        missing = {name: argument for name, argument in units.items() if not _result_path(folder, name).exists()}
-        with progress_bar(title, len(units)) as advance:
-            advance(len(units) - len(missing))
-            if min(self.processes, len(missing)) <= 1:
-                for name, argument in missing.items():
-                    _run_unit(worker, folder, name, argument)
-                    advance(1)
-            else:
-                self._run_parallel(worker, folder, missing, advance)
-        return {name: read_json(_result_path(folder, name), "remove .work and start again")["result"] for name in units}
+        units = Units(title, worker, folder, arguments)
+        missing = units.missing()
+        with progress_bar(title, len(arguments)) as advance:
+            advance(len(arguments) - len(missing.arguments))
+            if missing.arguments:
+                self.executor.run(missing, advance)
+        return units.results()
 
-    def _run_parallel(
-        self, worker: Callable[[Path, str, Any], Result], folder: Path, units: Units, advance: Callable[[int], None]
-    ) -> None:
-        if self._pool is None:
-            # Spawned, not forked: Arrow and the tokenizers have threads in this process, whose locks a fork would copy.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_start_worker)
-        futures = [self._pool.submit(_run_unit, worker, folder, name, argument) for name, argument in units.items()]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                advance(1)
-        except BrokenProcessPool:
-            raise MegatronNlgError(
-                "a worker process was killed, perhaps for memory; start the same command again, with fewer processes"
-            ) from None
-        finally:
-            for future in futures:
-                future.cancel()
+    def run_stage(
+        self, name: str, version: int, depends: Mapping[str, Any], folder: Path, build: Callable[[Path], Built]
+    ) -> Done:
+        """Bring a stage's folder up to date: nothing to do when it is done with this key, else build and publish it.
 
-    def run_stage(self, name: str, key: str, inputs: Any, folder: Path, build: Callable[[Path], Built]) -> Done:
-        """Bring a stage's folder up to date: nothing to do when it is done with this key, else build and publish it."""
-        found = finished(name, folder)
+        `depends` is all that the output depends on, as JSON; `version` is raised when the code's output changes.
+        """
+        key = stage_key(name, version, depends)
+        found = finished(name, folder, self.verify)
         if found and found.key == key:
             self._remove_other_work(name)
             return found
         work = self.out / WORK / f"{name}-{key[:16]}"
+        again = _why_again(name, folder, version, depends)
         if not (work / DONE).exists():
             make_folder(work)
             built = build(work)
-            outputs = {file: (work / file).stat().st_size for file in sorted(built.files)}
-            done = {"stage": name, "key": key, "inputs": inputs, "outputs": outputs, "summary": built.summary}
-            write_json(work / DONE, done)
+            with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+                files = sorted(built.files)
+                sums = dict(zip(files, pool.map(lambda file: file_sha256(work / file), files), strict=True))
+            outputs = {file: {"bytes": (work / file).stat().st_size, "sha256": sums[file]} for file in files}
+            done = {"stage": name, "version": version, "depends": depends, "key": key}
+            write_json(work / DONE, {**done, "outputs": outputs, "summary": built.summary})
         self._publish(work, folder)
         self._remove_other_work(name)
         published = finished(name, folder)
         assert published is not None
-        return Done(published.name, published.key, published.folder, published.summary, was_done=False)
+        return replace(published, was_done=False, again=again)
 
     def _publish(self, work: Path, folder: Path) -> None:
         outputs = read_json(work / DONE, "remove .work and start again")["outputs"]
@@ -149,18 +129,60 @@ class Job:
             (self.out / WORK).rmdir()
 
 
-def finished(name: str, folder: Path) -> Done | None:
-    """A stage as its folder holds it, or None when it was never finished or a file of it is missing or cut."""
+def stage_key(name: str, version: int, depends: Mapping[str, Any]) -> str:
+    """A hash of all that a stage's output depends on."""
+    return fingerprint([name, version, depends])
+
+
+def finished(name: str, folder: Path, thorough: bool = False) -> Done | None:
+    """A stage as its folder holds it, or None when it was never finished or a file of it is missing or cut.
+
+    With `thorough`, all files are read, and None is returned when a checksum does not fit.
+    """
     if not (folder / DONE).exists():
         return None
     try:
         done = read_json(folder / DONE, "")
-        sizes = {file: (folder / file).stat().st_size for file in done["outputs"]}
-    except (InputError, OSError, KeyError):
+        sound = done["stage"] == name and all(
+            (folder / file).stat().st_size == about["bytes"]
+            and (not thorough or file_sha256(folder / file) == about["sha256"])
+            for file, about in done["outputs"].items()
+        )
+        return Done(name, done["key"], folder, done["summary"], was_done=True) if sound else None
+    except (InputError, OSError, KeyError, TypeError):
         return None
-    if sizes != done["outputs"] or done["stage"] != name:
-        return None
-    return Done(name, done["key"], folder, done["summary"], was_done=True)
+
+
+def _why_again(name: str, folder: Path, version: int, depends: Mapping[str, Any]) -> str:
+    """What changed since the stage was finished; empty when it never was."""
+    try:
+        done = read_json(folder / DONE, "")
+        before, before_version = done["depends"], done["version"]
+    except (InputError, KeyError):
+        return ""
+    if before_version != version:
+        return f"{name} itself has changed"
+    changes = list(_changes(before, json.loads(json.dumps(depends)), ""))
+    if not changes:
+        return "a file of it was missing or damaged"
+    more = f" and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
+    return ", ".join(changes[:_SHOWN_CHANGES]) + more
+
+
+def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
+    """Differences of two JSON trees, one text each."""
+    if before == now:
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            yield from _changes(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (a, b) in enumerate(zip(before, now, strict=True)):
+            yield from _changes(a, b, f"{key}.{i}")
+    else:
+        shown = [json.dumps(value, ensure_ascii=False) for value in (before, now)]
+        is_short = all(len(text) <= 40 for text in shown) and not key.startswith(("documents", "tokenizer"))
+        yield f"{key} was {shown[0]}, is {shown[1]}" if is_short else f"{key} changed"
 
 
 def _must_be_ours(folder: Path) -> None:
@@ -189,33 +211,6 @@ def exclusive(out: Path) -> Iterator[None]:
         for path in out.glob(".*.tmp"):
             path.unlink()
         yield
-
-
-def _result_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.unit.json"
-
-
-def _run_unit(worker: Callable[[Path, str, Any], Result], folder: Path, name: str, argument: Any) -> None:
-    write_json(_result_path(folder, name), {"result": worker(folder, name, argument)})
-
-
-def _start_worker() -> None:
-    """A worker uses one core, and ends at once when interrupted or when its parent ends, however that dies."""
-    import signal
-
-    import pyarrow as pa
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the library's only switch
-    pa.set_cpu_count(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def _write_reports(progress: Progress) -> None:
             for source, about in done["tokenize"].summary.items()
         }
     write_text_if_changed(out / "stats.json", json_text(stats))
-    # Neither of the two left out changes any output: the same recipe gives the same bytes everywhere.
-    shown = progress.recipe.model_dump(mode="json", exclude={"out", "processes"})
+    # None of those left out changes any output: the same recipe gives the same bytes everywhere.
+    shown = progress.recipe.model_dump(mode="json", exclude={"out", "processes", "cluster"})
     write_text_if_changed(out / "recipe.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
     write_text_if_changed(out / REJECTS, (done["read"].folder / REJECTS).read_text(encoding="utf-8"))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.launch.minislurm import MiniSlurm, missing
+
 # Timings say nothing on a machine that runs several things at once.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
@@ -38,3 +40,18 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set MEGATRON_NLG_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[MiniSlurm]:
+    """A real SLURM of four nodes with two (fake) GPUs each."""
+    if absent := missing():
+        pytest.skip(
+            f"SLURM is not installed ({', '.join(absent)}): apt-get install slurmctld slurmd slurm-client munge"
+        )
+    cluster = MiniSlurm(nodes=4, gpus=2)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

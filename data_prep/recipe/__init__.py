@@ -1,9 +1,20 @@
 """The recipe: one file a section, `whole.py` for all of it."""
 
 from data_prep.recipe.clean import Clean
+from data_prep.recipe.cluster import Cluster
 from data_prep.recipe.dedup import Dedup
 from data_prep.recipe.source import PYTHON_FORMATS, Source
 from data_prep.recipe.tokens import Tokenize, TokenizerRecipe
 from data_prep.recipe.whole import Recipe, load_recipe
 
-__all__ = ["PYTHON_FORMATS", "Clean", "Dedup", "Recipe", "Source", "Tokenize", "TokenizerRecipe", "load_recipe"]
+__all__ = [
+    "PYTHON_FORMATS",
+    "Clean",
+    "Cluster",
+    "Dedup",
+    "Recipe",
+    "Source",
+    "Tokenize",
+    "TokenizerRecipe",
+    "load_recipe",
+]

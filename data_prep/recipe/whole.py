@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from data_prep.recipe.clean import Clean
+from data_prep.recipe.cluster import Cluster, cluster_problems
 from data_prep.recipe.dedup import Dedup, dedup_problems
 from data_prep.recipe.kinds import Count, Positive, as_tuple
 from data_prep.recipe.source import PYTHON_FORMATS, Source
@@ -43,6 +44,8 @@ class Recipe(Section):
     """Of the min-hash permutations."""
     processes: Count = 0
     """Worker processes; 0 for all cores. No output depends on it."""
+    cluster: Cluster | None = None
+    """Many machines in place of this one's processes. No output depends on it."""
     shard_bytes: Positive = 64 << 20
     """Text in a shard, and input in a unit of work that is resumed as a whole."""
 
@@ -58,7 +61,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     tree = _apply(read_yaml(path), overrides)
     recipe = build(Recipe, tree, str(path))
-    problems = [*_source_problems(recipe), *dedup_problems(recipe.dedup), *tokenizer_problems(recipe.tokenizer)]
+    problems = [
+        *_source_problems(recipe),
+        *dedup_problems(recipe.dedup),
+        *tokenizer_problems(recipe.tokenizer),
+        *cluster_problems(recipe.cluster),
+    ]
     if problems:
         raise ConfigError(problems, str(path))
     return recipe

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from data_prep.blend import Blend
-from data_prep.files import fingerprint
-from data_prep.jobs import Built, Done, Job, Result
+from data_prep.execution.units import Result
+from data_prep.jobs import Built, Done, Job
 from data_prep.readers.text import InputFile
 from data_prep.recipe import Recipe
 from data_prep.shards import copy_shard, read_table, text_bytes
@@ -64,10 +64,6 @@ class Stage(ABC):
     def run(self, progress: Progress) -> Done | Blend:
         """Bring the stage's output up to date."""
 
-    def key(self, *settings: Any) -> str:
-        """A hash of the stage and what its output depends on."""
-        return fingerprint([self.name, self.version, *settings])
-
 
 class DocumentStage(Stage):
     """Documents in, documents out, in `shards/NAME`.
@@ -95,9 +91,8 @@ class DocumentStage(Stage):
             refuse_empty(built.summary["sources"], self.name, self.mend)
             return built
 
-        key = self.key(before.key, self.settings(progress))
-        folder = progress.job.out / "shards" / self.name
-        return progress.job.run_stage(self.name, key, [before.key], folder, build)
+        depends = {"documents": before.key, "settings": self.settings(progress)}
+        return progress.job.run_stage(self.name, self.version, depends, progress.job.out / "shards" / self.name, build)
 
 
 Unit = Callable[[Path, str, tuple[Path, Any]], Result]

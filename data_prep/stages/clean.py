@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.clean import clean_text, drop_reason
-from data_prep.jobs import Result
+from data_prep.execution.units import Result
 from data_prep.recipe import Clean as Rules
 from data_prep.recipe import Recipe
 from data_prep.shards import read_documents, write_shard

@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.dedup import exact, fuzzy
+from data_prep.execution.units import Result
 from data_prep.files import replacing, write_text
-from data_prep.jobs import Built, Done, Job, Result, progress_bar
+from data_prep.jobs import Built, Done, Job, progress_bar
 from data_prep.recipe import Dedup
 from data_prep.shards import read_documents, read_table, write_table
 from data_prep.stages.base import DocumentStage, Progress, flat, stem, sum_by_source

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.execution.units import Result
 from data_prep.files import replacing, write_text
-from data_prep.jobs import Built, Done, Result
+from data_prep.jobs import Built, Done
 from data_prep.readers import python_corpus
 from data_prep.readers.text import InputFile, Reject, read_file, units
 from data_prep.recipe import PYTHON_FORMATS, Source
@@ -28,11 +29,15 @@ class Read(Stage):
     def run(self, progress: Progress) -> Done:
         """Bring `shards/read` up to date."""
         recipe, plan = progress.recipe, progress.inputs.files
-        settings = [[s.model_dump(mode="json", exclude={"weight"}) for s in recipe.sources], recipe.shard_bytes]
-        inputs = {s.name: _fingerprint(s, plan[s.name]) for s in recipe.sources}
+        depends = {
+            "sources": {s.name: s.model_dump(mode="json", exclude={"weight"}) for s in recipe.sources},
+            "order": [s.name for s in recipe.sources],
+            "shard_bytes": recipe.shard_bytes,
+            "inputs": {s.name: _fingerprint(s, plan[s.name]) for s in recipe.sources},
+        }
         folder = progress.job.out / "shards" / self.name
         return progress.job.run_stage(
-            self.name, self.key(settings, inputs), inputs, folder, lambda work: self._build(progress, work, plan)
+            self.name, self.version, depends, folder, lambda work: self._build(progress, work, plan)
         )
 
     def _build(self, progress: Progress, work: Path, plan: Mapping[str, list[InputFile]]) -> Built:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.execution.units import Result
 from data_prep.files import write_json
 from data_prep.indexed import IndexedWriter, token_dtype
-from data_prep.jobs import Built, Done, Result
+from data_prep.jobs import Built, Done
 from data_prep.shards import Document, read_documents
 from data_prep.stages.base import Progress, Stage, stem
 from data_prep.stages.tokenizer import retire_blend
@@ -46,10 +47,11 @@ class Tokenize(Stage):
                 about["bytes"] = sum(results[part]["bytes"] for part in parts[source])
             return Built(summary, [f"{source}.{ending}" for source in shards for ending in ("bin", "idx", "json")])
 
-        key = self.key(documents.key, tokenizer.summary["identity"], append_eod)
+        settings = {"append_eod": append_eod}
+        depends = {"documents": documents.key, "tokenizer": tokenizer.summary["identity"], "settings": settings}
         folder = progress.job.out / "tokens"
-        retire_blend(progress, self.name, key, folder)
-        return progress.job.run_stage(self.name, key, [documents.key, tokenizer.key], folder, build)
+        retire_blend(progress, self, depends, folder)
+        return progress.job.run_stage(self.name, self.version, depends, folder, build)
 
 
 def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool]) -> Result:

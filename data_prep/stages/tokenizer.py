@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.jobs import Built, Done, finished, progress_bar
+from data_prep.jobs import Built, Done, finished, progress_bar, stage_key
 from data_prep.recipe import TokenizerRecipe
 from data_prep.shards import read_documents
 from data_prep.stages.base import Progress, Stage, flat
@@ -31,17 +31,17 @@ class TrainTokenizer(Stage):
             return Built(meta, [path.name for path in work.iterdir() if not path.name.startswith(".")])
 
         # A given tokenizer depends on nothing but its content, wherever it lay.
-        inputs = [given.identity] if given else [documents.key]
-        key = self.key(None if given else settings.model_dump(mode="json"), inputs)
+        trained = {"documents": documents.key, "settings": settings.model_dump(mode="json")}
+        depends = {"identity": given.identity} if given else trained
         folder = progress.job.out / self.name
-        retire_blend(progress, self.name, key, folder)
-        return progress.job.run_stage(self.name, key, inputs, folder, build)
+        retire_blend(progress, self, depends, folder)
+        return progress.job.run_stage(self.name, self.version, depends, folder, build)
 
 
-def retire_blend(progress: Progress, stage: str, key: str, folder: Path) -> None:
+def retire_blend(progress: Progress, stage: Stage, depends: Mapping[str, Any], folder: Path) -> None:
     """Before a stage replaces what blend.yaml speaks of: it must never describe files that are not there."""
-    found = finished(stage, folder)
-    if found is None or found.key != key:
+    found = finished(stage.name, folder, progress.job.verify)
+    if found is None or found.key != stage_key(stage.name, stage.version, depends):
         (progress.job.out / "blend.yaml").unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.execution.local import Local
 from data_prep.jobs import Done, Job
 from data_prep.recipe import Dedup
 from data_prep.shards import Document, read_documents, write_shard
@@ -53,7 +54,7 @@ def clean_stage(folder: Path, shard_size: int) -> Done:
 @pytest.mark.parametrize("shard_size", [1, 2, 100])
 def test_the_first_document_of_the_first_source_survives_in_any_sharding(tmp_path: Path, shard_size: int) -> None:
     clean = clean_stage(tmp_path / "clean", shard_size)
-    built = build_dedup(Job(tmp_path, 1), tmp_path / "work", clean, RULES, seed=1)
+    built = build_dedup(Job(tmp_path, Local(1)), tmp_path / "work", clean, RULES, seed=1)
     for source, names in clean.summary["shards"].items():
         kept = [document for name in names for document in read_documents(tmp_path / "work" / name)]
         assert [document.id for document in kept] == [f"{source}{i}" for i in KEPT[source]]
@@ -73,7 +74,7 @@ def test_the_first_document_of_the_first_source_survives_in_any_sharding(tmp_pat
 def test_each_kind_can_be_switched_off(tmp_path: Path, exact: bool, fuzzy: bool) -> None:
     clean = clean_stage(tmp_path / "clean", 3)
     rules = RULES.model_copy(update={"exact": exact, "fuzzy": fuzzy})
-    build_dedup(Job(tmp_path, 1), tmp_path / "work", clean, rules, seed=1)
+    build_dedup(Job(tmp_path, Local(1)), tmp_path / "work", clean, rules, seed=1)
     lines = [json.loads(line) for line in (tmp_path / "work" / DUPLICATES).read_text().splitlines()]
     reasons = {line["id"]: line["reason"] for line in lines}
     if fuzzy:  # equal texts are near-duplicates too, but for those without a word
