@@ -425,7 +425,6 @@ def deepspeed_config(config: RunConfig, parameters: int) -> dict[str, Any]:
     if config.precision == "bf16":
         # Every backward pass adds its gradient to fp32 sums at once: without this, sums stay empty under a pipeline.
         settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
-        settings["data_types"] = {"grad_accum_dtype": "fp32"}
     if config.precision == "fp16":
         scale = config.loss_scale
         settings["fp16"] = {
@@ -435,5 +434,7 @@ def deepspeed_config(config: RunConfig, parameters: int) -> dict[str, Any]:
             "hysteresis": scale.hysteresis,
             "min_loss_scale": scale.minimum,
         }
+    if config.precision != "fp32":  # sums over micro-batches and over replicas alike
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
+        settings["communication_data_type"] = "fp32"
     return settings
