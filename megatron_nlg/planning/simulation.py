@@ -1,8 +1,8 @@
 """A pipeline's step, event by event: when every pass of every stage begins and ends.
 
 Stages may differ in length, messages take time, and every pass of every replica may be drawn longer or shorter. The
-replicas of a data-parallel run are simulated side by side, as the last axis of all arrays: they meet only when gradients
-are summed.
+replicas of a data-parallel run are simulated side by side, as the last axis of all arrays: they meet only when
+gradients are summed.
 """
 
 from __future__ import annotations
