@@ -5,12 +5,14 @@
 #   TORCH_INDEX  address of a package index with builds of torch for DEVICE. Without it pip's own configuration decides,
 #                and on most machines that is the CUDA build, which runs on a CPU as well but is several gigabytes large.
 #   WHEELS       folder of wheels for bench-gpu, on a machine without a network; TOY=1 tries it at toy size
+#   JOBS         test files that are run side by side
 #   CORPUS       folder of texts that the demo trains on, in place of the Python installation's own
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 TORCH_INDEX ?=
 CORPUS ?=
+JOBS ?= 2
 WHEELS ?=
 TOY ?=
 
@@ -36,7 +38,7 @@ demo: venv
 	$(BIN)/megatron-nlg demo $(if $(CORPUS),--corpus "$(CORPUS)")
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: venv
 	$(BIN)/ruff check
