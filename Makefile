@@ -63,7 +63,7 @@ venv: $(STAMP)
 
 # torch first and alone, so that a CPU build is in place before anything else asks for torch. DeepSpeed comes as source:
 # DS_BUILD_OPS=0 keeps it from compiling kernels that this project does not use.
-$(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
+$(STAMP): pyproject.toml setup.py $(wildcard data_prep/dedup/kernel/*.h data_prep/dedup/kernel/*.cpp) $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "make: Python 3.11 is needed and $(PYTHON) is not that; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
