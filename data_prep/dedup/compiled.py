@@ -53,6 +53,28 @@ class Kernel(Protocol):
     def band_keys(self, signatures: Readable, permutations: int, bands: int, rows: int, out: Readable, /) -> None:
         """uint64 [bands, documents]."""
 
+    def candidates(
+        self,
+        keys: Readable,
+        documents: Readable,
+        signatures: list[Any],
+        permutations: int,
+        least: int,
+        sure: int,
+        threads: int,
+        /,
+    ) -> bytes:
+        """uint32 [candidates, 3]: document, later document, equal min-hashes (at least `least`); repeats included.
+
+        `keys` is uint64 [bands, n], `documents` uint32 [n], ascending positions in the concatenated signatures.
+        """
+
+    def first_of_equals(self, hashes: Readable, out: Readable, /) -> None:
+        """int64 [documents]: the first with the same uint64 [documents, 2]."""
+
+    def clusters(self, pairs: Readable, chains: bool, out: Readable, /) -> None:
+        """int64 [documents]: first member of its cluster; `pairs` is int64 [pairs, 2]."""
+
     def use_level(self, level: int, /) -> int:
         """Use the versions for processors of a lower x86-64 level (1, 3 or 4) too; the one now in use. For tests."""
 

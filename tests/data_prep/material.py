@@ -29,6 +29,18 @@ def sentence(seed: int, words: int = 40) -> str:
     return " ".join(draw.choice(WORDS) + str(draw.randrange(50)) for _ in range(words))
 
 
+def variants(count: int, seed: int) -> list[str]:
+    """Texts of which many are edits of an earlier one, from slight to heavy."""
+    draw = random.Random(seed)
+    texts = [sentence(seed, 60)]
+    while len(texts) < count:
+        words = draw.choice(texts).split()
+        for _ in range(draw.randrange(12)):
+            words[draw.randrange(len(words))] = f"new{draw.randrange(10**9)}"
+        texts.append(" ".join(words) if draw.random() < 0.8 else sentence(draw.randrange(1 << 30), 60))
+    return texts
+
+
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by its relative path, for byte-for-byte comparison; the lock is no content."""
     return {

@@ -24,9 +24,14 @@ def load(tmp_path: Path, text: str = MINIMAL, *overrides: str) -> Recipe:
     return load_recipe(tmp_path / "r.yaml", overrides)
 
 
-def test_defaults_are_the_papers(tmp_path: Path) -> None:
+def test_defaults(tmp_path: Path) -> None:
     recipe = load(tmp_path)
-    assert (recipe.dedup.threshold, recipe.dedup.num_perm, recipe.dedup.bands, recipe.dedup.rows) == (0.8, 260, 20, 13)
+    assert (recipe.dedup.threshold, recipe.dedup.num_perm, recipe.dedup.bands, recipe.dedup.rows) == (
+        0.8,
+        128,
+        None,
+        None,
+    )
     assert (recipe.clean.min_characters, recipe.clean.boilerplate_min_characters) == (512, 256)
     assert [source.weight for source in recipe.sources] == [1.0, 3.0]
 
@@ -78,8 +83,8 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
         (["sources.1.name=books"], "sources.1.name", "given twice"),
         (["sources.0.paths=[]"], "sources.0.paths", "is required"),
         (["sources.0.format=python_modules"], "sources.0.paths", "reads the Python installation"),
-        (["dedup.bands=null"], "dedup.bands", "null for both"),
-        (["dedup.num_perm=128"], "dedup.num_perm", "fewer than bands 20 × rows 13"),
+        (["dedup.bands=20"], "dedup.bands", "null for both"),
+        (["dedup.bands=20", "dedup.rows=13"], "dedup.num_perm", "fewer than bands 20 × rows 13"),
         (["tokenizer.kind=null"], "tokenizer.kind", "or load"),
         (["tokenizer.load=x"], "tokenizer.kind", "or load"),
         (["tokenizer.kind=bpe"], "tokenizer.vocab_size", "is required to train bpe"),

@@ -6,6 +6,7 @@
 #include <exception>
 #include <thread>
 
+#include "clusters.h"
 #include "lsh.h"
 #include "minhash.h"
 
@@ -236,7 +237,7 @@ PyObject* band_keys_of(PyObject*, PyObject* args) {
   if (!PyArg_ParseTuple(args, "OnnnO", &signatures, &permutations, &bands, &rows, &out)) return nullptr;
   Buffer from, to;
   if (!from.get(signatures) || !to.get(out, true)) return nullptr;
-  if (!expect(bands > 0 && rows > 0 && bands * rows <= permutations, "bands × rows exceed the permutations"))
+  if (!expect(bands >= 0 && rows >= 0 && permutations > 0 && bands * rows <= permutations, "bands × rows exceed the permutations"))
     return nullptr;
   size_t documents = from.count<uint32_t>() / static_cast<size_t>(permutations);
   if (!expect(to.count<uint64_t>() == documents * static_cast<size_t>(bands), "out must be [bands, documents]"))
@@ -248,12 +249,102 @@ PyObject* band_keys_of(PyObject*, PyObject* args) {
   }));
 }
 
+// Min-hashes of documents that lie in several arrays, one after the other.
+class Signatures {
+ public:
+  bool get(PyObject* arrays, size_t permutations) {
+    permutations_ = permutations;
+    if (!expect(PyList_Check(arrays), "signatures must be a list of arrays")) return false;
+    parts_ = std::vector<Buffer>(static_cast<size_t>(PyList_GET_SIZE(arrays)));
+    starts_.push_back(0);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (!parts_[i].get(PyList_GET_ITEM(arrays, static_cast<Py_ssize_t>(i)))) return false;
+      starts_.push_back(starts_.back() + parts_[i].count<uint32_t>() / permutations);
+    }
+    return expect(starts_.back() < ~0u, "more than 2^32 documents");
+  }
+  size_t documents() const { return starts_.back(); }
+  const uint32_t* operator()(uint32_t document) const {
+    size_t part = parts_.size() == 1 ? 0
+                                     : static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), document) -
+                                                           starts_.begin()) - 1;
+    return parts_[part].as<uint32_t>() + (document - starts_[part]) * permutations_;
+  }
+
+ private:
+  std::vector<Buffer> parts_;
+  std::vector<size_t> starts_;
+  size_t permutations_ = 1;
+};
+
+PyObject* candidates_of(PyObject*, PyObject* args) {
+  PyObject *keys, *documents, *arrays;
+  Py_ssize_t permutations, least, sure;
+  int threads;
+  if (!PyArg_ParseTuple(args, "OOOnnni", &keys, &documents, &arrays, &permutations, &least, &sure, &threads))
+    return nullptr;
+  Buffer values, positions;
+  Signatures signed_;
+  if (!expect(permutations > 0, "no permutations") || !values.get(keys) || !positions.get(documents) ||
+      !signed_.get(arrays, static_cast<size_t>(permutations)))
+    return nullptr;
+  size_t count = positions.count<uint32_t>(), bands = count ? values.count<uint64_t>() / count : 0;
+  const auto* document = positions.as<uint32_t>();
+  bool good = values.count<uint64_t>() == bands * count && count < ~0u &&
+              std::all_of(document, document + count, [&](uint32_t d) { return d < signed_.documents(); }) &&
+              std::is_sorted(document, document + count);
+  if (!expect(good, "keys must be [bands, documents], documents ascending positions of signatures")) return nullptr;
+  PairRules rules{static_cast<uint32_t>(least), static_cast<uint32_t>(sure)};
+  std::vector<std::vector<Candidate>> found(bands);
+  good = parallel(bands * BLOCK, threads, [&](std::atomic<size_t>& next) {
+    for (size_t band; (band = next.fetch_add(1)) < bands;)
+      candidates(values.as<BandKey>() + band * count, document, count, static_cast<size_t>(permutations), rules, signed_,
+                 found[band]);
+  });
+  if (!good) return nullptr;
+  std::vector<Candidate> all;
+  for (auto& part : found) all.insert(all.end(), part.begin(), part.end());
+  return bytes_of(all);
+}
+
+PyObject* first_of_equals(PyObject*, PyObject* args) {
+  PyObject *hashes, *out;
+  if (!PyArg_ParseTuple(args, "OO", &hashes, &out)) return nullptr;
+  Buffer keys, result;
+  if (!keys.get(hashes) || !result.get(out, true)) return nullptr;
+  size_t count = result.count<int64_t>();
+  if (!expect(keys.count<ContentKey>() == count && count < ~0u, "out must be [documents]")) return nullptr;
+  auto* first = result.as<int64_t>();
+  return none_if(parallel(count, 1, [&](std::atomic<size_t>&) {
+    std::iota(first, first + count, 0);
+    for_groups(keys.as<ContentKey>(), count, [&](const uint32_t* from, const uint32_t* to) {
+      for (const uint32_t* i = from; i < to; ++i) first[*i] = *from;
+    });
+  }));
+}
+
+PyObject* clusters_of(PyObject*, PyObject* args) {
+  PyObject *pairs, *out;
+  int chains;
+  if (!PyArg_ParseTuple(args, "OpO", &pairs, &chains, &out)) return nullptr;
+  Buffer edges, result;
+  if (!edges.get(pairs) || !result.get(out, true)) return nullptr;
+  size_t count = edges.count<Pair>(), documents = result.count<int64_t>();
+  const auto* pair = edges.as<Pair>();
+  auto inside = [&](int64_t i) { return i >= 0 && i < static_cast<int64_t>(documents); };
+  bool good = std::all_of(pair, pair + count, [&](const Pair& p) { return inside(p.first) && inside(p.second); });
+  if (!expect(good, "pairs must be [pairs, 2] positions of documents")) return nullptr;
+  return none_if(parallel(1, 1, [&](std::atomic<size_t>&) {
+    (chains ? connected : anchored)(pair, count, documents, result.as<int64_t>());
+  }));
+}
+
 PyObject* use_level(PyObject*, PyObject* args) {
   int level;
   if (!PyArg_ParseTuple(args, "i", &level)) return nullptr;
   level = std::min(level, PROCESSOR);
   find_edges = choose_edges(level), normalise = choose_normalise(level), combine = choose_combine(level);
-  premix = choose_premix(level), minima = choose_minima(level);
+  premix = choose_premix(level), minima = choose_minima(level), agreement = choose_agreement(level);
   return PyLong_FromLong(level);
 }
 
@@ -265,6 +356,9 @@ PyMethodDef METHODS[] = {
     {"combine", combine_of, METH_VARARGS, nullptr},
     {"jaccard", jaccard_of_pairs, METH_VARARGS, nullptr},
     {"band_keys", band_keys_of, METH_VARARGS, nullptr},
+    {"candidates", candidates_of, METH_VARARGS, nullptr},
+    {"first_of_equals", first_of_equals, METH_VARARGS, nullptr},
+    {"clusters", clusters_of, METH_VARARGS, nullptr},
     {"use_level", use_level, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
