@@ -18,6 +18,7 @@ STAGES = {
     "run": "all stages: a recipe to blend.yaml",
     "read": "files to documents (shards/read, rejects.jsonl)",
     "clean": "up to text repair and length rules (shards/clean)",
+    "filter": "up to heuristics of quality (shards/filter)",
     "dedup": "up to exact and fuzzy deduplication (shards/dedup)",
     "tokenizer": "up to training or taking over the tokenizer (tokenizer/)",
     "tokenize": "up to Megatron's token files (tokens/)",

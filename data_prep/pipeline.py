@@ -8,12 +8,14 @@ from typing import Any
 from data_prep.blend import Blend
 from data_prep.files import json_text, write_text_if_changed
 from data_prep.jobs import Done, Job
-from data_prep.readers.text import InputFile, find_files
+from data_prep.readers.base import InputFile
+from data_prep.readers.find import find_files
 from data_prep.recipe import Recipe
 from data_prep.stages.base import Inputs, Progress, Stage
 from data_prep.stages.blend import WriteBlend
 from data_prep.stages.clean import Clean
 from data_prep.stages.dedup import RemoveDuplicates
+from data_prep.stages.filter import Filter
 from data_prep.stages.read import REJECTS, Read
 from data_prep.stages.tokenize import Tokenize
 from data_prep.stages.tokenizer import TrainTokenizer
@@ -21,7 +23,7 @@ from data_prep.tally import Tally
 from data_prep.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
 from megatron_nlg.config.errors import ConfigError
 
-STAGES: tuple[Stage, ...] = (Read(), Clean(), RemoveDuplicates(), TrainTokenizer(), Tokenize(), WriteBlend())
+STAGES: tuple[Stage, ...] = (Read(), Clean(), Filter(), RemoveDuplicates(), TrainTokenizer(), Tokenize(), WriteBlend())
 """In the order they run in."""
 
 
@@ -69,6 +71,7 @@ def _write_reports(progress: Progress) -> None:
         if "shards" in stage.summary:
             by_source = stage.summary["sources"]
             stages[name] = {"sources": by_source, "total": Tally.sum(by_source.values())}
+            stages[name] |= {key: stage.summary[key] for key in ("details",) if key in stage.summary}
     stats: dict[str, Any] = {"stages": stages}
     if "dedup" in done:
         stats["dedup"] = done["dedup"].summary["clusters"]

@@ -1,1 +1,1 @@
-"""Raw files to documents, one file a format."""
+"""Raw files to documents, one file a format. What can't be read is reported, and reading goes on."""

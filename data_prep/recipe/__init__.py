@@ -3,6 +3,8 @@
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster
 from data_prep.recipe.dedup import Dedup
+from data_prep.recipe.filter import Filter
+from data_prep.recipe.read import Read
 from data_prep.recipe.source import PYTHON_FORMATS, Source
 from data_prep.recipe.tokens import Tokenize, TokenizerRecipe
 from data_prep.recipe.whole import Recipe, load_recipe
@@ -12,6 +14,8 @@ __all__ = [
     "Clean",
     "Cluster",
     "Dedup",
+    "Filter",
+    "Read",
     "Recipe",
     "Source",
     "Tokenize",

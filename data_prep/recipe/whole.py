@@ -16,7 +16,9 @@ from pydantic import BeforeValidator, Field
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster, cluster_problems
 from data_prep.recipe.dedup import Dedup, dedup_problems
+from data_prep.recipe.filter import Filter
 from data_prep.recipe.kinds import Count, Positive, as_tuple
+from data_prep.recipe.read import Read
 from data_prep.recipe.source import PYTHON_FORMATS, Source
 from data_prep.recipe.tokens import Tokenize, TokenizerRecipe, tokenizer_problems
 from megatron_nlg.config.base import Section, apply_overrides, build, read_yaml
@@ -32,8 +34,12 @@ class Recipe(Section):
     """Folder that relative input paths start from; itself from the current directory."""
     sources: Annotated[tuple[Source, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     """In order of priority: of duplicates in two sources the earlier source's survives."""
+    read: Read = Read()
+    """When to stop over records that can't be read."""
     clean: Clean = Clean()
     """Text repair and length rules."""
+    filter: Filter | None = None
+    """Heuristics of quality; `{}` for the published limits, null for none."""
     dedup: Dedup = Dedup()
     """Exact and fuzzy deduplication, over all sources at once."""
     tokenizer: TokenizerRecipe
@@ -63,6 +69,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = build(Recipe, tree, str(path))
     problems = [
         *_source_problems(recipe),
+        *_restriction_problems(recipe),
         *dedup_problems(recipe.dedup),
         *tokenizer_problems(recipe.tokenizer),
         *cluster_problems(recipe.cluster),
@@ -103,3 +110,12 @@ def _source_problems(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(f"sources.{i}.paths", f"format {source.format} reads the Python installation", "leave it out")
         if not reads_python and not source.paths:
             yield Problem(f"sources.{i}.paths", "is required", "give files, folders or globs")
+
+
+def _restriction_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Sections that are for some sources name these rightly."""
+    known = [source.name for source in recipe.sources]
+    for section in type(recipe).model_fields:
+        for name in (section != "sources" and getattr(getattr(recipe, section), "sources", None)) or ():
+            if name not in known:
+                yield Problem(f"{section}.sources", f"no source {name!r}", f"known: {', '.join(known)}")

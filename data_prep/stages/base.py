@@ -8,17 +8,21 @@ ends with.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from data_prep.blend import Blend
 from data_prep.execution.units import Result
 from data_prep.jobs import Built, Done, Job
-from data_prep.readers.text import InputFile
+from data_prep.readers.base import InputFile
 from data_prep.recipe import Recipe
-from data_prep.shards import copy_shard, read_table, text_bytes
+from data_prep.shards import copy_shard, read_batches, text_bytes
 from data_prep.tally import Tally
 from data_prep.tokenizer import Tokenizer
 from megatron_nlg.config.base import Section
@@ -137,10 +141,28 @@ class ShardStage(DocumentStage):
 def take_over_unit(work: Path, name: str, task: tuple[Path, Any]) -> Result:
     """A shard of a source that the stage is not for, as it is."""
     path, _ = task
-    tally, sizes = Tally(), text_bytes(read_table(path, ["text"])["text"])
-    tally.keep_all(sizes, sizes)
+    tally = Tally()
+    for batch in read_batches(path, ["text"]):
+        sizes = text_bytes(batch.column("text"))
+        tally.keep_all(sizes, sizes)
     copy_shard(path, work / path.name)
     return {"tally": tally.as_json()}
+
+
+def keep_documents(
+    batch: pa.RecordBatch, sizes_in: NDArray[np.int64], reasons: Iterable[tuple[str, NDArray[np.bool_]]], tally: Tally
+) -> pa.RecordBatch:
+    """A batch without the documents that a reason holds for ([documents] each); the first reason is the one counted.
+
+    `sizes_in` [documents]: bytes of text that came into the stage.
+    """
+    keep = np.ones(batch.num_rows, bool)
+    for reason, mask in reasons:
+        tally.drop_all(reason, sizes_in[keep & mask])
+        keep &= ~mask
+    kept = batch if keep.all() else batch.filter(pa.array(keep))
+    tally.keep_all(sizes_in[keep], text_bytes(kept.column("text")))
+    return kept
 
 
 def stem(shard: str) -> str:

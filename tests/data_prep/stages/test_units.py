@@ -7,7 +7,7 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from data_prep.jobs import Done
 from data_prep.pipeline import find_inputs
-from data_prep.readers.text import InputFile
+from data_prep.readers.base import InputFile
 from data_prep.recipe import Clean, Recipe, Source, TokenizerRecipe
 from data_prep.shards import Document, read_documents, write_shard
 from data_prep.stages.clean import clean_unit
