@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 STAGES = {
     "run": "all stages: a recipe to blend.yaml",
     "read": "files to documents (shards/read, rejects.jsonl)",
+    "extract": "up to the text of HTML pages (shards/extract)",
+    "language": "up to language identification (shards/language)",
     "clean": "up to text repair and length rules (shards/clean)",
     "filter": "up to heuristics of quality (shards/filter)",
+    "quality": "up to the quality classifier (shards/quality)",
     "dedup": "up to exact and fuzzy deduplication (shards/dedup)",
     "tokenizer": "up to training or taking over the tokenizer (tokenizer/)",
     "tokenize": "up to Megatron's token files (tokens/)",

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_prep.blend import Blend
+from data_prep.classifier import load_model
 from data_prep.files import json_text, write_text_if_changed
 from data_prep.jobs import Done, Job
+from data_prep.libraries import missing_libraries
 from data_prep.readers.base import InputFile
 from data_prep.readers.find import find_files
 from data_prep.recipe import Recipe
@@ -15,7 +17,10 @@ from data_prep.stages.base import Inputs, Progress, Stage
 from data_prep.stages.blend import WriteBlend
 from data_prep.stages.clean import Clean
 from data_prep.stages.dedup import RemoveDuplicates
+from data_prep.stages.extract import Extract
 from data_prep.stages.filter import Filter
+from data_prep.stages.language import Language
+from data_prep.stages.quality import Quality, given_model
 from data_prep.stages.read import REJECTS, Read
 from data_prep.stages.tokenize import Tokenize
 from data_prep.stages.tokenizer import TrainTokenizer
@@ -23,7 +28,18 @@ from data_prep.tally import Tally
 from data_prep.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
 from megatron_nlg.config.errors import ConfigError
 
-STAGES: tuple[Stage, ...] = (Read(), Clean(), Filter(), RemoveDuplicates(), TrainTokenizer(), Tokenize(), WriteBlend())
+STAGES: tuple[Stage, ...] = (
+    Read(),
+    Extract(),
+    Language(),
+    Clean(),
+    Filter(),
+    Quality(),
+    RemoveDuplicates(),
+    TrainTokenizer(),
+    Tokenize(),
+    WriteBlend(),
+)
 """In the order they run in."""
 
 
@@ -34,8 +50,11 @@ def find_inputs(recipe: Recipe) -> Inputs:
     for source in recipe.sources:
         files[source.name], found = find_files(recipe, source)
         problems += found
+    problems += missing_libraries(recipe)
     if problems:
         raise ConfigError(problems, "recipe")
+    if given := given_model(recipe):
+        load_model(given)
     settings = recipe.tokenizer
     tokenizer: Tokenizer | None = None
     if settings.load is not None:

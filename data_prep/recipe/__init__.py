@@ -3,7 +3,9 @@
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster
 from data_prep.recipe.dedup import Dedup
+from data_prep.recipe.extract import Extract, Language
 from data_prep.recipe.filter import Filter
+from data_prep.recipe.quality import Quality
 from data_prep.recipe.read import Read
 from data_prep.recipe.source import PYTHON_FORMATS, Source
 from data_prep.recipe.tokens import Tokenize, TokenizerRecipe
@@ -14,7 +16,10 @@ __all__ = [
     "Clean",
     "Cluster",
     "Dedup",
+    "Extract",
     "Filter",
+    "Language",
+    "Quality",
     "Read",
     "Recipe",
     "Source",

@@ -16,8 +16,10 @@ from pydantic import BeforeValidator, Field
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster, cluster_problems
 from data_prep.recipe.dedup import Dedup, dedup_problems
+from data_prep.recipe.extract import Extract, Language
 from data_prep.recipe.filter import Filter
 from data_prep.recipe.kinds import Count, Positive, as_tuple
+from data_prep.recipe.quality import Quality, quality_problems
 from data_prep.recipe.read import Read
 from data_prep.recipe.source import PYTHON_FORMATS, Source
 from data_prep.recipe.tokens import Tokenize, TokenizerRecipe, tokenizer_problems
@@ -36,10 +38,16 @@ class Recipe(Section):
     """In order of priority: of duplicates in two sources the earlier source's survives."""
     read: Read = Read()
     """When to stop over records that can't be read."""
+    extract: Extract | None = None
+    """Text of HTML documents; `{}` for jusText, null leaves them HTML."""
+    language: Language | None = None
+    """Language identification; `{}` keeps English, null looks at none."""
     clean: Clean = Clean()
     """Text repair and length rules."""
     filter: Filter | None = None
     """Heuristics of quality; `{}` for the published limits, null for none."""
+    quality: Quality | None = None
+    """A trained classifier; null for none."""
     dedup: Dedup = Dedup()
     """Exact and fuzzy deduplication, over all sources at once."""
     tokenizer: TokenizerRecipe
@@ -74,6 +82,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         *tokenizer_problems(recipe.tokenizer),
         *cluster_problems(recipe.cluster),
     ]
+    problems += quality_problems(recipe.quality, [source.name for source in recipe.sources])
     if problems:
         raise ConfigError(problems, str(path))
     return recipe
