@@ -28,7 +28,7 @@ class BlendTokenizer(Section):
 
     path: str
     """Its folder; relative to blend.yaml in the file, absolute once read."""
-    kind: Literal["bpe", "sentencepiece", "char"]
+    kind: Literal["bpe", "huggingface", "sentencepiece", "char"]
     """What load_tokenizer will make of it."""
     identity: str
     """`sha256:…` of kind and content; checkpoints and every source's tokens carry the same."""

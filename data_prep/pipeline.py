@@ -23,9 +23,8 @@ from data_prep.stages.language import Language
 from data_prep.stages.quality import Quality, given_model
 from data_prep.stages.read import REJECTS, Read
 from data_prep.stages.tokenize import Tokenize
-from data_prep.stages.tokenizer import TrainTokenizer
+from data_prep.stages.tokenizer import TrainTokenizer, given_tokenizer
 from data_prep.tally import Tally
-from data_prep.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
 from megatron_nlg.config.errors import ConfigError
 
 STAGES: tuple[Stage, ...] = (
@@ -55,14 +54,7 @@ def find_inputs(recipe: Recipe) -> Inputs:
         raise ConfigError(problems, "recipe")
     if given := given_model(recipe):
         load_model(given)
-    settings = recipe.tokenizer
-    tokenizer: Tokenizer | None = None
-    if settings.load is not None:
-        tokenizer = load_tokenizer(recipe.input_path(settings.load))
-    elif settings.vocab is not None and settings.merges is not None:
-        vocab, merges = recipe.input_path(settings.vocab), recipe.input_path(settings.merges)
-        tokenizer = BytePairTokenizer.from_gpt2(vocab, merges)
-    return Inputs(files, tokenizer)
+    return Inputs(files, given_tokenizer(recipe))
 
 
 def prepare(recipe: Recipe, inputs: Inputs, job: Job, last: str) -> Iterator[tuple[str, Done | Blend]]:

@@ -15,8 +15,8 @@ from megatron_nlg.config.errors import Problem
 class TokenizerRecipe(Section):
     """Where the tokenizer comes from: trained on the corpus (kind), or given (kind gpt2, or load)."""
 
-    kind: Literal["bpe", "sentencepiece", "char", "gpt2"] | None = None
-    """Byte-level BPE, sentencepiece or characters, trained here; or GPT-2's vocabulary and merges."""
+    kind: Literal["bpe", "sentencepiece", "char", "gpt2", "huggingface"] | None = None
+    """Byte-level BPE, sentencepiece or characters, trained here; GPT-2's vocabulary and merges; or `file`."""
     vocab_size: Annotated[int, BeforeValidator(whole), Field(ge=257)] | None = None
     """Entries of bpe and sentencepiece."""
     model: Literal["bpe", "unigram"] = "bpe"
@@ -27,6 +27,10 @@ class TokenizerRecipe(Section):
     """GPT-2's vocab.json."""
     merges: str | None = None
     """GPT-2's merges.txt."""
+    file: str | None = None
+    """A `tokenizer.json`, for kind huggingface; or a sentencepiece `.model` that is taken as it is."""
+    eod: str = "<|endoftext|>"
+    """Name of the token that ends a document, in a given `file`: one of its special tokens, such as `</s>`."""
     load: str | None = None
     """A tokenizer folder of an earlier preparation, instead of kind."""
 
@@ -36,6 +40,9 @@ class Tokenize(Section):
 
     append_eod: bool = True
     """End every document with the end-of-document token. Off only where documents are cuts of one text."""
+    engine: Literal["auto", "gigatoken", "huggingface"] = "auto"
+    """What encodes byte-level BPE: auto is gigatoken where it gives the same ids, else Hugging Face's `tokenizers`. The
+    tokens do not depend on it; `gigatoken` makes it an error when it can't be used."""
 
 
 def tokenizer_problems(tokenizer: TokenizerRecipe) -> Iterator[Problem]:
@@ -44,10 +51,11 @@ def tokenizer_problems(tokenizer: TokenizerRecipe) -> Iterator[Problem]:
         yield Problem(
             "tokenizer.kind",
             f"{tokenizer.kind}, with tokenizer.load {tokenizer.load}",
-            "give kind (bpe, sentencepiece, char or gpt2), or load for a tokenizer folder",
+            "give kind (bpe, sentencepiece, char, gpt2 or huggingface), or load for a tokenizer folder",
         )
         return
-    trained = tokenizer.kind in ("bpe", "sentencepiece")
+    yield from _file_problems(tokenizer)
+    trained = tokenizer.kind == "bpe" or (tokenizer.kind == "sentencepiece" and tokenizer.file is None)
     if trained and tokenizer.vocab_size is None:
         yield Problem("tokenizer.vocab_size", f"is required to train {tokenizer.kind}", "32000 suits large corpora")
     if not trained and tokenizer.vocab_size is not None:
@@ -58,3 +66,16 @@ def tokenizer_problems(tokenizer: TokenizerRecipe) -> Iterator[Problem]:
             yield Problem(f"tokenizer.{key}", "is required by kind gpt2", "give GPT-2's vocab.json and merges.txt")
         elif tokenizer.kind != "gpt2" and value is not None:
             yield Problem(f"tokenizer.{key}", f"{value!r} belongs to kind gpt2", "leave it out, or set kind to gpt2")
+
+
+def _file_problems(tokenizer: TokenizerRecipe) -> Iterator[Problem]:
+    if tokenizer.kind == "huggingface" and tokenizer.file is None:
+        yield Problem("tokenizer.file", "is required by kind huggingface", "give a tokenizer.json")
+    elif tokenizer.file is not None and tokenizer.kind not in ("huggingface", "sentencepiece"):
+        yield Problem(
+            "tokenizer.file", f"{tokenizer.file!r} belongs to kinds huggingface and sentencepiece", "leave it out"
+        )
+    elif tokenizer.file is None and tokenizer.eod != TokenizerRecipe.model_fields["eod"].default:
+        yield Problem(
+            "tokenizer.eod", f"{tokenizer.eod!r} can be chosen for a given tokenizer.file only", "leave it out"
+        )

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data_prep.execution.units import Result
 from data_prep.files import write_json
 from data_prep.indexed import IndexedWriter, token_dtype
 from data_prep.jobs import Built, Done
-from data_prep.shards import Document, read_documents
-from data_prep.stages.base import Progress, Stage, stem
+from data_prep.shards import read_table, text_bytes
+from data_prep.stages.base import Progress, Stage, flat, stem
 from data_prep.stages.tokenizer import retire_blend
-from data_prep.tokenizer import Tokenizer, load_tokenizer
+from data_prep.tokenizer import Encoded, Encoder, HuggingFaceTokenizer, Tokenizer, load_tokenizer
+from data_prep.tokenizer.fast import GigatokenEncoder, Unsuited
 from megatron_nlg.config.errors import InputError
 
-_BATCH_DOCUMENTS = 256
+_BATCH_BYTES = 4 << 20
+_SAMPLED_SHARDS, _SAMPLED_DOCUMENTS, _SAMPLED_CHARACTERS = 4, 16, 4096
 
 
 class Tokenize(Stage):
@@ -34,7 +41,8 @@ class Tokenize(Stage):
 
         def build(work: Path) -> Built:
             parts = {source: [f"{stem(name)}.part" for name in names] for source, names in shards.items()}
-            argument = (str(tokenizer.folder), tokenizer.summary["identity"], append_eod)
+            fast = fast_engine(progress.recipe.tokenize.engine, load_tokenizer(tokenizer.folder), documents)
+            argument = (str(tokenizer.folder), tokenizer.summary["identity"], append_eod, fast)
             tasks = {
                 part: (documents.folder / name, *argument)
                 for source, names in shards.items()
@@ -54,19 +62,40 @@ class Tokenize(Stage):
         return progress.job.run_stage(self.name, self.version, depends, folder, build)
 
 
-def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool]) -> Result:
+def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool, bool]) -> Result:
     """Tokenize one shard into token files `NAME.bin` and `.idx`."""
-    path, folder, identity, append_eod = task
-    tokenizer = _cached_tokenizer(folder, identity)
-    end, size = [tokenizer.eod] if append_eod else [], 0
-    documents = list(read_documents(path))
+    path, folder, identity, append_eod, fast = task
+    tokenizer, encoder = _cached_tokenizer(folder, identity, fast)
+    table = read_table(path, ["id", "text"])
+    sizes = text_bytes(table["text"])
     with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size)) as writer:
-        for start in range(0, len(documents), _BATCH_DOCUMENTS):
-            batch = documents[start : start + _BATCH_DOCUMENTS]
-            for ids, document in zip(_encode(tokenizer, batch), batch, strict=True):
-                writer.add(np.array(ids + end, dtype=np.int64))
-                size += len(document.text.encode())
-    return {"bytes": size}
+        for start, end in _batches(sizes):
+            part = table.slice(start, end - start)
+            encoded = _encode(encoder, tokenizer, part)
+            lengths = np.diff(encoded.offsets)
+            if append_eod:
+                writer.add_batch(_with_eod(encoded, tokenizer.eod, writer.dtype), lengths + 1)
+            else:
+                writer.add_batch(encoded.ids, lengths)
+    return {"bytes": int(sizes.sum())}
+
+
+def _batches(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Runs of documents (first, end) of about _BATCH_BYTES, so that memory does not grow with the shard."""
+    number = np.concatenate([[0], np.cumsum(sizes)[:-1]]) // _BATCH_BYTES
+    edges = np.flatnonzero(np.diff(number, prepend=-1, append=-1)) if len(sizes) else np.zeros(0, np.int64)
+    yield from pairwise(edges.tolist())
+
+
+def _with_eod(encoded: Encoded, eod: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The ids with `eod` after each document; [tokens + documents]."""
+    ends = encoded.offsets[1:] + np.arange(len(encoded.offsets) - 1)
+    ids = np.empty(len(encoded.ids) + len(ends), dtype)
+    inside = np.ones(len(ids), bool)
+    inside[ends] = False
+    ids[inside] = encoded.ids
+    ids[ends] = eod
+    return ids
 
 
 def join_unit(work: Path, name: str, task: tuple[Sequence[str], Mapping[str, Any], bool]) -> Result:
@@ -91,20 +120,52 @@ def join_unit(work: Path, name: str, task: tuple[Sequence[str], Mapping[str, Any
     return about
 
 
-def _encode(tokenizer: Tokenizer, batch: Sequence[Document]) -> list[list[int]]:
+def _encode(encoder: Encoder, tokenizer: Tokenizer, part: pa.Table) -> Encoded:
     try:
-        return tokenizer.encode_batch([document.text for document in batch])
+        return encoder.encode_batch(part["text"].combine_chunks())
     except InputError:
-        for document in batch:  # once more, to name the one
-            try:
-                tokenizer.encode(document.text)
+        for identity, text in zip(part["id"].to_pylist(), part["text"].to_pylist(), strict=True):
+            try:  # once more, to name the one
+                tokenizer.encode(text)
             except InputError as error:
-                raise InputError(f"document {document.id}: {error}") from None
+                raise InputError(f"document {identity}: {error}") from None
         raise
 
 
 @lru_cache(maxsize=1)
-def _cached_tokenizer(folder: str, identity: str) -> Tokenizer:
+def _cached_tokenizer(folder: str, identity: str, fast: bool) -> tuple[Tokenizer, Encoder]:
     tokenizer = load_tokenizer(Path(folder))
     assert tokenizer.identity == identity
-    return tokenizer
+    return tokenizer, GigatokenEncoder(tokenizer) if fast else tokenizer
+
+
+def fast_engine(engine: str, tokenizer: Tokenizer, documents: Done) -> bool:
+    """Whether gigatoken encodes this corpus: as `engine` says, and if its ids of a sample are the tokenizer's.
+
+    Prints one line when auto does without it; raises InputError when `gigatoken` is asked for and can't be used.
+    """
+    if engine == "huggingface" or (engine == "auto" and not isinstance(tokenizer, HuggingFaceTokenizer)):
+        return False
+    try:
+        encoder = GigatokenEncoder(tokenizer)
+        for texts in _sample(documents):
+            exact, fast = tokenizer.encode_batch(texts), encoder.encode_batch(texts)
+            if not (np.array_equal(exact.ids, fast.ids) and np.array_equal(exact.offsets, fast.offsets)):
+                raise Unsuited("its ids of a sample of the documents are not the same")
+    except Unsuited as reason:
+        if engine == "gigatoken":
+            raise InputError(f"tokenize.engine: gigatoken can't be used: {reason}; set it to auto") from None
+        print(f"tokenize: Hugging Face's tokenizers encode, not gigatoken: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
+def _sample(documents: Done) -> Iterator[pa.LargeStringArray]:
+    """The beginnings of some documents from all over the corpus, the same for each run."""
+    names = flat(documents.summary["shards"])
+    for name in names[:: -(-len(names) // _SAMPLED_SHARDS)]:
+        texts = read_table(documents.folder / name, ["text"])["text"].combine_chunks()
+        if not len(texts):
+            continue
+        some = texts.take(pa.array(np.unique(np.linspace(0, len(texts) - 1, _SAMPLED_DOCUMENTS).astype(np.int64))))
+        yield pc.utf8_slice_codeunits(some, 0, _SAMPLED_CHARACTERS)

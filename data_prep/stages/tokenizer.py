@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.jobs import Built, Done, finished, progress_bar, stage_key
-from data_prep.recipe import TokenizerRecipe
+from data_prep.recipe import Recipe, TokenizerRecipe
 from data_prep.shards import read_documents
 from data_prep.stages.base import Progress, Stage, flat
-from data_prep.tokenizer import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, Tokenizer
+from data_prep.tokenizer import (
+    BytePairTokenizer,
+    CharacterTokenizer,
+    HuggingFaceTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    load_tokenizer,
+)
+from megatron_nlg.config.errors import InputError
 
 
 class TrainTokenizer(Stage):
@@ -36,6 +44,25 @@ class TrainTokenizer(Stage):
         folder = progress.job.out / self.name
         retire_blend(progress, self, depends, folder)
         return progress.job.run_stage(self.name, self.version, depends, folder, build)
+
+
+def given_tokenizer(recipe: Recipe) -> Tokenizer | None:
+    """The tokenizer that a recipe names, or None when it is to be trained; raises InputError for a bad one."""
+    settings = recipe.tokenizer
+    if settings.load is not None:
+        return load_tokenizer(recipe.input_path(settings.load))
+    if settings.vocab is not None and settings.merges is not None:
+        return BytePairTokenizer.from_gpt2(recipe.input_path(settings.vocab), recipe.input_path(settings.merges))
+    if settings.file is None:
+        return None
+    path = recipe.input_path(settings.file)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"tokenizer.file: {path}: {error.strerror}") from None
+    if settings.kind == "sentencepiece":
+        return SentencePieceTokenizer(content, str(path), settings.eod)
+    return HuggingFaceTokenizer(content.decode("utf-8", "replace"), str(path), settings.eod)
 
 
 def retire_blend(progress: Progress, stage: Stage, depends: Mapping[str, Any], folder: Path) -> None:

@@ -1,4 +1,7 @@
+import errno
+import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
 
+from data_prep.files import file_sha256
 from data_prep.indexed import IndexedWriter, bin_path, check_indexed, idx_path, token_dtype
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 
@@ -66,6 +70,28 @@ def test_merging_equals_writing_at_once(
         writer.add_indexed(folder / "b")
     for path in (bin_path, idx_path):
         assert path(folder / "merged").read_bytes() == path(folder / "whole").read_bytes()
+    assert writer.digest.hexdigest() == file_sha256(bin_path(folder / "merged"))
+
+
+@pytest.mark.parametrize("refusal", [errno.EXDEV, errno.EIO])
+def test_a_file_system_that_cannot_copy_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(refusal, os.strerror(refusal))
+
+    write(tmp_path / "a", [np.arange(10), np.arange(3)])
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    with (
+        pytest.raises(MegatronNlgError, match="Input/output error") if refusal == errno.EIO else nullcontext(),
+        IndexedWriter(tmp_path / "b", np.dtype(np.uint16)) as writer,
+    ):
+        writer.add(np.arange(7))
+        writer.add_indexed(tmp_path / "a")
+    if refusal == errno.EXDEV:
+        assert bin_path(tmp_path / "b").read_bytes() == np.r_[:7, :10, :3].astype(np.uint16).tobytes()
+    else:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx"]
 
 
 def test_nothing_is_visible_before_the_end_or_after_a_failure(tmp_path: Path) -> None:
