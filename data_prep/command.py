@@ -43,15 +43,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="such as sources.0.weight=2 or root=DIR")
         stage.add_argument("--verify", action="store_true", help="read finished stages again; mend what is damaged")
         stage.add_argument("--out", help="folder of the prepared corpus; the same as out=DIR")
+        if name in ("run", "blend"):
+            _add_budget(stage)
+    from data_prep import mix_command
+
+    text = "tokenized sources of several preparations to one blend.yaml"
+    mix = stages.add_parser("mix", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    mix_command.add_arguments(mix)
+    _add_budget(mix)
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tokens", metavar="N", help="report epochs and samples of a run of N tokens, such as 270e9")
+    parser.add_argument("--sequence-length", metavar="N", help="tokens in a sample, for that report (2048)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
+    overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else []), *_budget(args)]
+    if args.stage == "mix":
+        from data_prep import mix_command
+
+        return mix_command.run(args, overrides)
     from data_prep.jobs import Job, exclusive
     from data_prep.pipeline import find_inputs, prepare
     from data_prep.recipe import load_recipe
 
-    overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else [])]
     recipe = load_recipe(args.recipe, overrides)
     inputs, out = find_inputs(recipe), Path(recipe.out)
     with exclusive(out), Job(out, _executor(recipe, out), args.verify) as job:
@@ -59,8 +76,23 @@ def run(args: argparse.Namespace) -> int:
         for name, result in prepare(recipe, inputs, job, "blend" if args.stage == "run" else args.stage):
             print(f"{name:<10} {_line(name, result, recipe)}  [{time.monotonic() - start:.1f} s]", file=sys.stderr)
             start = time.monotonic()
+    if args.stage == "blend" or _budget(args):
+        _print_blend(out)
     print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))
     return 0
+
+
+def _budget(args: argparse.Namespace) -> list[str]:
+    """--tokens and --sequence-length as overrides."""
+    keys = ("tokens", "sequence_length")
+    return [f"blend.{key}={getattr(args, key)}" for key in keys if getattr(args, key, None)]
+
+
+def _print_blend(out: Path) -> None:
+    from data_prep.files import read_json
+    from data_prep.weights import table
+
+    print(table(read_json(out / "stats.json", "prepare it again")["blend"]), file=sys.stderr)
 
 
 def _quoted(text: str) -> str:

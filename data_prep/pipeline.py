@@ -14,7 +14,7 @@ from data_prep.readers.base import InputFile
 from data_prep.readers.find import find_files
 from data_prep.recipe import Recipe
 from data_prep.stages.base import Inputs, Progress, Stage
-from data_prep.stages.blend import WriteBlend
+from data_prep.stages.blend import WriteBlend, blend_report
 from data_prep.stages.clean import Clean
 from data_prep.stages.dedup import RemoveDuplicates
 from data_prep.stages.extract import Extract
@@ -93,6 +93,7 @@ def _write_reports(progress: Progress) -> None:
             source: {key: about[key] for key in ("documents", "tokens", "bytes")}
             for source, about in done["tokenize"].summary.items()
         }
+        stats["blend"] = blend_report(progress)
     write_text_if_changed(out / "stats.json", json_text(stats))
     # None of those left out changes any output: the same recipe gives the same bytes everywhere.
     shown = progress.recipe.model_dump(mode="json", exclude={"out", "processes", "cluster"})

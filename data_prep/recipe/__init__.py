@@ -1,5 +1,6 @@
 """The recipe: one file a section, `whole.py` for all of it."""
 
+from data_prep.recipe.blend import BlendRule
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster
 from data_prep.recipe.dedup import Dedup
@@ -13,6 +14,7 @@ from data_prep.recipe.whole import Recipe, load_recipe
 
 __all__ = [
     "PYTHON_FORMATS",
+    "BlendRule",
     "Clean",
     "Cluster",
     "Dedup",

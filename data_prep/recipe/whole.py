@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from data_prep.recipe.blend import BlendRule, blend_problems
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster, cluster_problems
 from data_prep.recipe.dedup import Dedup, dedup_problems
@@ -54,6 +55,8 @@ class Recipe(Section):
     """Trained or given."""
     tokenize: Tokenize = Tokenize()
     """Documents to tokens."""
+    blend: BlendRule = BlendRule()
+    """Weights of the sources, and the report of them."""
     seed: Count = 1234
     """Of the min-hash permutations."""
     processes: Count = 0
@@ -83,6 +86,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         *cluster_problems(recipe.cluster),
     ]
     problems += quality_problems(recipe.quality, [source.name for source in recipe.sources])
+    problems += blend_problems(recipe.blend, [source.name for source in recipe.sources])
     if problems:
         raise ConfigError(problems, str(path))
     return recipe

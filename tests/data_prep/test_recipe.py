@@ -94,6 +94,10 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
         (["tokenizer.file=x"], "tokenizer.file", "belongs to kinds huggingface and sentencepiece"),
         (["tokenizer.eod=</s>"], "tokenizer.eod", "for a given tokenizer.file only"),
         (["tokenizer={kind: sentencepiece, file: x, vocab_size: 300}"], "tokenizer.vocab_size", "can't be chosen here"),
+        (["blend.weights=epochs", "blend.epochs={web: 1}"], "blend.epochs", "says nothing of books; give epochs"),
+        (["blend.epochs={wbe: 1}"], "blend.epochs.wbe", "known: books, web"),
+        (["blend.epochs={web: 0}"], "blend.epochs.web", "greater than 0"),
+        (["blend.temperature=2"], "blend.temperature", "belongs to weights: tokens"),
         (["tokenizer.merges=x"], "tokenizer.merges", "belongs to kind gpt2"),
         (["tokenizer.kind=bpe", "tokenizer.vocab_size=20"], "tokenizer.vocab_size", "greater than or equal to 257"),
         (["dedup.threshold=1.5"], "dedup.threshold", "less than or equal to 1"),
@@ -139,6 +143,9 @@ def test_mt_nlg_is_exact() -> None:
     assert sum(weights.values()) == pytest.approx(1, abs=1e-9)
     assert weights["openwebtext2"] == 0.19336
     assert weights["nih_exporter"] == 0.00208
+    assert recipe.blend.epochs["wikipedia"] == 3.2
+    assert len(recipe.blend.epochs) == 15
+    assert recipe.blend.tokens == 270_000_000_000
     dedup = recipe.dedup
     assert (dedup.num_perm, dedup.bands, dedup.rows, dedup.threshold) == (260, 20, 13, 0.8)
     assert (recipe.clean.min_characters, recipe.clean.boilerplate_min_characters) == (512, 256)
