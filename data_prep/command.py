@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.dedup import command as dedup_command
+
 if TYPE_CHECKING:
     from data_prep.blend import Blend
     from data_prep.execution.units import Executor
@@ -39,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=text,
             description=f"{text[0].upper()}{text[1:]}. Finished stages are kept.",
         )
-        stage.add_argument("recipe", type=Path, help="YAML recipe, such as configs/corpora/python_documentation.yaml")
+        if name == "dedup":
+            dedup_command.add_arguments(stage)
+        count = "?" if name == "dedup" else None
+        stage.add_argument(
+            "recipe", type=Path, nargs=count, help="YAML recipe, such as configs/corpora/python_documentation.yaml"
+        )
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="such as sources.0.weight=2 or root=DIR")
         stage.add_argument("--verify", action="store_true", help="read finished stages again; mend what is damaged")
         stage.add_argument("--out", help="folder of the prepared corpus; the same as out=DIR")
@@ -69,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     from data_prep.pipeline import find_inputs, prepare
     from data_prep.recipe import load_recipe
 
+    if args.stage == "dedup" and (args.recipe is None or args.input):
+        return dedup_command.run(args)
     recipe = load_recipe(args.recipe, overrides)
     inputs, out = find_inputs(recipe), Path(recipe.out)
     with exclusive(out), Job(out, _executor(recipe, out), args.verify) as job:
@@ -78,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             start = time.monotonic()
     if args.stage == "blend" or _budget(args):
         _print_blend(out)
+    if args.stage == "dedup":
+        dedup_command.look(args, out)
     print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.dedup.candidates import bands_and_rows
 from data_prep.dedup.compiled import kernel
 from data_prep.dedup.shingles import Positions
 from data_prep.recipe import Dedup
@@ -53,7 +54,10 @@ def judge(exact: Positions, near: Positions, similarity: NDArray[np.float64], ru
     sizes, count = np.unique(np.bincount(whole, minlength=len(exact)), return_counts=True)
     counts = {int(size): int(n) for size, n in zip(sizes, count, strict=True) if size > 1}
     near_enough = similarity >= rules.threshold
+    curve = dict(zip(("bands", "rows"), bands_and_rows(rules), strict=True)) if rules.fuzzy else {}
     summary = {
+        "threshold": rules.threshold,
+        **curve,
         "candidate_pairs": len(similarity),
         "near_duplicate_pairs": int(near_enough.sum()),
         "clusters": sum(counts.values()),

@@ -49,7 +49,7 @@ def build_dedup(job: Job, work: Path, before: Done, rules: Dedup, seed: int) -> 
     """The stage, without its recipe."""
     names: dict[str, list[str]] = before.summary["shards"]
     paths = {stem(name): before.folder / name for name in flat(names)}
-    shards = Shards(paths, _starts(paths.values()))
+    shards = Shards(paths, starts_of(paths.values()))
     verdict = find_duplicates(job, work / "duplicates", shards, rules, seed)
     results = _filter(job, work, shards, verdict)
     with replacing(work / CLUSTERS) as temporary, temporary.open("wb") as stream:
@@ -60,11 +60,12 @@ def build_dedup(job: Job, work: Path, before: Done, rules: Dedup, seed: int) -> 
     large = np.array([about["first"] for about in verdict.summary["over_max_cluster"]], np.int64)
     for about, identity in zip(verdict.summary["over_max_cluster"], ids(shards, large), strict=True):
         about["first"] = identity
-    summary = {"shards": names, "sources": sum_by_source(names, results), "clusters": verdict.summary}
+    counts = sum_by_source(names, results)
+    summary = {"shards": names, "sources": counts, "clusters": verdict.summary, "before": before.name}
     return Built(summary, [*flat(names), DUPLICATES, CLUSTERS])
 
 
-def _starts(paths: Iterable[Path]) -> NDArray[np.int64]:
+def starts_of(paths: Iterable[Path]) -> NDArray[np.int64]:
     """First document of each shard, and the number of documents; [shards + 1]."""
     sizes = []
     for path in paths:
