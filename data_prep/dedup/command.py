@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find duplicates among files; returns 0, or raises InputError."""
     from data_prep.dedup.look import TABLE, found_in, write_table
+    from data_prep.execution.local import Local
     from data_prep.files import json_text, write_text_if_changed
     from data_prep.jobs import Job, exclusive
     from data_prep.pipeline import find_inputs
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("prep dedup takes a recipe (with --out), or --input FILES and --output DIR; not both")
     recipe = _recipe(args)
     inputs, out = find_inputs(recipe), Path(recipe.out)
-    with exclusive(out), Job(out, recipe.processes or len(os.sched_getaffinity(0))) as job:
+    with exclusive(out), Job(out, Local(recipe.processes or len(os.sched_getaffinity(0))), args.verify) as job:
         progress = Progress(recipe, inputs, job)
         for stage in (Read(), RemoveDuplicates()):
             progress.done[stage.name] = stage.run(progress)

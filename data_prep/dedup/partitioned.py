@@ -60,7 +60,8 @@ def find_duplicates(job: Job, work: Path, shards: Shards, rules: Dedup, seed: in
         first = exact.first_of_equals(np.concatenate([np.zeros((0, 2), np.uint64), *hashes]))
     near, similarity = np.arange(total), np.zeros(0)
     if rules.fuzzy:
-        save(work / "left", first == np.arange(total))
+        if not (work / "left").exists():
+            save(work / "left", first == np.arange(total))
         found = _candidates(job, work, shards, rules, bands * ranges, ranges)
         similarity = _verify(job, work, shards, rules, seed, found)
         near = cluster(found.pairs[similarity >= rules.threshold], total, rules)
