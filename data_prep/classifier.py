@@ -95,8 +95,8 @@ def train(features: Features, good: NDArray[np.bool_], bits: int, max_words: int
     values = np.repeat(1 / np.maximum(counts, 1), counts)
     matrix = csr_array((values, features.buckets, features.starts), shape=(len(counts), 1 << bits))
     matrix.sum_duplicates()
-    # Weights of features that never occur stay 0: the others alone are searched.
-    used = np.unique(matrix.indices)
+    # What only one document has says nothing about others: its weight stays 0, and most weights need not be searched.
+    used = np.flatnonzero(np.bincount(matrix.indices, minlength=1 << bits) > 1)
     matrix = csr_array(matrix[:, used])
     share = np.where(good, 0.5 / max(good.sum(), 1), 0.5 / max((~good).sum(), 1))
     sign = np.where(good, 1.0, -1.0)

@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--out", help="folder of the prepared corpus; the same as out=DIR")
         if name in ("run", "blend"):
             _add_budget(stage)
+    example = stages.add_parser("example", help="write raw files of every format to try all stages on")
+    example.add_argument("folder", type=Path, help="a new folder, such as runs/prep_example/raw")
+    example.add_argument("--seed", type=int, default=1234, help="of what is drawn (default: %(default)s)")
     from data_prep import mix_command
 
     text = "tokenized sources of several preparations to one blend.yaml"
@@ -67,6 +70,8 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
+    if args.stage == "example":
+        return _example(args)
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else []), *_budget(args)]
     if args.stage == "mix":
         from data_prep import mix_command
@@ -104,6 +109,16 @@ def _print_blend(out: Path) -> None:
     from data_prep.weights import table
 
     print(table(read_json(out / "stats.json", "prepare it again")["blend"]), file=sys.stderr)
+
+
+def _example(args: argparse.Namespace) -> int:
+    """Write the example's raw files, and what is in them."""
+    from data_prep.example.folder import write_example
+
+    planted = write_example(args.folder, args.seed)
+    print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in planted.items()), file=sys.stderr)
+    print(args.folder)
+    return 0
 
 
 def _quoted(text: str) -> str:
