@@ -50,21 +50,23 @@ class Pieces(NamedTuple):
 
 def words_of(texts: pa.Array) -> Pieces:
     """What stands between white space."""
-    return _pieces(pc.utf8_split_whitespace(texts))
+    lists = pc.utf8_split_whitespace(texts)
+    return _pieces(lists, lists.flatten())
 
 
 def lines_of(texts: pa.Array) -> Pieces:
     """Lines without white space at their ends, empty ones left out."""
-    return _pieces(pc.split_pattern(texts, "\n"))
+    lists = pc.split_pattern(texts, "\n")
+    return _pieces(lists, pc.utf8_trim_whitespace(lists.flatten()))
 
 
 def paragraphs_of(texts: pa.Array) -> Pieces:
     """What stands between blank lines."""
-    return _pieces(pc.split_pattern(texts, "\n\n"))
+    lists = pc.split_pattern(texts, "\n\n")
+    return _pieces(lists, pc.utf8_trim_whitespace(lists.flatten()))
 
 
-def _pieces(lists: pa.Array) -> Pieces:
-    flat = pc.utf8_trim_whitespace(lists.flatten())
+def _pieces(lists: pa.Array, flat: pa.Array) -> Pieces:
     full = pc.not_equal(flat, "")
     offsets = lists.offsets.to_numpy().astype(np.int64)
     seen = np.concatenate([[0], np.cumsum(full.to_numpy(zero_copy_only=False))])
@@ -105,13 +107,11 @@ class Grams:
     def grow(self) -> None:
         """From n to n + 1."""
         step = self.n
-        inside = np.zeros(len(self.position), bool)
-        follower = self.position + step
-        inside[:] = follower < self.words.starts[self.document[self.position] + 1]
+        inside = self.position + step < self.words.starts[self.document[self.position] + 1]
         self.position, group = self.position[inside], self.group[inside]
-        # Two n-grams are equal when all but the last word is, and the last.
-        last = self.words.codes[self.position + step]
-        key = np.unique(group, return_inverse=True)[1] * max(len(self.words.distinct), 1) + last
+        # Two n-grams are equal when all but the last word is, and the last. Less than 2^63: groups are below documents
+        # times words at first, later below words, and a row group of 4096 documents has no 2^24 different words.
+        key = group * max(len(self.words.distinct), 1) + self.words.codes[self.position + step]
         _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
         often = counts[inverse] > 1
         self.position, self.group, self.n = self.position[often], inverse[often], step + 1

@@ -103,6 +103,13 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
         (["dedup.threshold=1.5"], "dedup.threshold", "less than or equal to 1"),
         (["sources.0.weight=.nan"], "sources.0.weight", "finite"),
         (["sources=[]"], "sources", "at least 1"),
+        (["clean.sources=[wbe]"], "clean.sources", "no source 'wbe'; known: books, web"),
+        (["filter.sources=[wbe]"], "filter.sources", "no source 'wbe'"),
+        (["filter.max_top_2_gram=2"], "filter.max_top_2_gram", "less than or equal to 1"),
+        (["quality.positives=[books]"], "quality.positives", "required to train"),
+        (["quality={positives: [books], negatives: [x]}"], "quality.negatives", "no source 'x'"),
+        (["quality={positives: [books], negatives: [books]}"], "quality.negatives", "among the positives too"),
+        (["quality={positives: [books], model: m}"], "quality.model", "leave one of the two out"),
     ],
 )
 def test_contradictions(tmp_path: Path, overrides: list[str], key: str, message: str) -> None:
