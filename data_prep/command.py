@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,8 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare a corpus; returns 0, or raises InputError (exit 2) or MegatronNlgError (exit 1)."""
+    # The library's only switch, before its first import: processes share the cores, and sums must not depend on them.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     if args.stage == "example":
         return _example(args)
     overrides = [*args.overrides, *([f"out={_quoted(args.out)}"] if args.out else []), *_budget(args)]
@@ -138,8 +141,6 @@ def _executor(recipe: Recipe, out: Path) -> Executor:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))
 
 
