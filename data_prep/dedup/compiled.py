@@ -47,10 +47,15 @@ class Kernel(Protocol):
     def combine(self, units: Readable, offsets: Readable, size: int, out: Readable, /) -> None:
         """uint64 [units]: hash of the `size` units from each on; of a document's last size − 1, `out` stays."""
 
+    def minima(self, hashes: Readable, offsets: Readable, factors: Readable, terms: Readable, out: Readable, /) -> None:
+        """uint32 [documents, permutations], a multiple of 64: the second half of `signatures`, from shingles."""
+
     def jaccard(self, hashes: Readable, offsets: Readable, pairs: Readable, out: Readable, threads: int, /) -> None:
         """float64 [pairs], of sets of hashes at int64 `offsets`; `pairs` is int64 [pairs, 2]."""
 
-    def band_keys(self, signatures: Readable, permutations: int, bands: int, rows: int, out: Readable, /) -> None:
+    def band_keys(
+        self, signatures: Readable, permutations: int, bands: int, rows: int, out: Readable, threads: int, /
+    ) -> None:
         """uint64 [bands, documents]."""
 
     def candidates(

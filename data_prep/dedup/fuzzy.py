@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from data_prep.dedup.shingles import (
 from data_prep.recipe import Dedup
 
 _EMPTY = np.uint32(0xFFFFFFFF)
-_BATCH = 16384  # doubtful pairs whose sets are in memory at once
+_BATCH = 512  # doubtful pairs whose sets a thread has in memory at once
 
 
 def signing(rules: Dedup, seed: int) -> Signing:
@@ -49,7 +51,7 @@ def find_duplicates(texts: pa.Array | pa.ChunkedArray, rules: Dedup, seed: int =
         signed = signatures(texts, signing(rules, seed), threads)
         left = np.flatnonzero((first == np.arange(len(texts))) & has_units(signed))
         bands, rows = candidates.bands_and_rows(rules)
-        keys = band_keys(signed, bands, rows)[:, left]
+        keys = band_keys(signed, bands, rows, threads)[:, left]
         found = candidates.find(keys, left.astype(np.uint32), [signed], rules, threads)
         similarity = verify(texts, found, rules, seed, threads)
         near = cluster(found.pairs[similarity >= rules.threshold], len(texts), rules)
@@ -69,9 +71,13 @@ def verify(
     similarity = found.agreement.copy()
     where = np.flatnonzero(doubtful(found, rules))
     whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    for start in range(0, len(where), _BATCH):
+
+    def compare(start: int) -> None:
         here = where[start : start + _BATCH]
         members, pairs = np.unique(found.pairs[here], return_inverse=True)
         sets = shingles(whole.take(pa.array(members)), signing(rules, seed).shingling)
-        similarity[here] = jaccard(sets, pairs.reshape(-1, 2), threads)
+        similarity[here] = jaccard(sets, pairs.reshape(-1, 2))
+
+    with ThreadPoolExecutor(threads) as pool:  # the kernel and Arrow let other threads run
+        list(pool.map(compare, range(0, len(where), _BATCH)))
     return similarity

@@ -8,12 +8,13 @@ pairs. Units map signatures from disk, and touch those of candidates only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_prep.dedup import candidates, exact
@@ -25,12 +26,12 @@ from data_prep.dedup.shingles import Positions, Sets, band_keys, content_hashes,
 from data_prep.execution.units import Result
 from data_prep.jobs import Job
 from data_prep.recipe import Dedup
-from data_prep.shards import read_table
 from megatron_nlg.config.errors import InputError
 
 _KEY_BYTES = 40  # of memory for a key that is compared: itself, its document, and what groups them
 _UNIT_KEYS = 1 << 22  # in a unit of bands: fewer make no work worth a unit
 _PAIRS = 4096  # in a unit of comparison
+_TEXTS = 2048  # in memory at once
 
 
 class Shards(NamedTuple):
@@ -71,9 +72,15 @@ def find_duplicates(job: Job, work: Path, shards: Shards, rules: Dedup, seed: in
 def sign_unit(work: Path, name: str, task: tuple[Path, Dedup, int, int, int, int]) -> Result:
     """A shard's content hashes, signatures, and keys with their documents, into `NAME`: see Signed."""
     path, rules, seed, bands, rows, ranges = task
-    texts = read_table(path, ["text"])["text"]
-    hashes = content_hashes(texts) if rules.exact else np.zeros((0, 2), np.uint64)
-    signed = signatures(texts, signing(rules, seed)) if rules.fuzzy else np.zeros((0, rules.num_perm), np.uint32)
+    all_hashes, all_signed = [np.zeros((0, 2), np.uint64)], [np.zeros((0, rules.num_perm), np.uint32)]
+    documents = 0
+    for texts in read_texts(path):
+        documents += len(texts)
+        if rules.exact:
+            all_hashes.append(content_hashes(texts))
+        if rules.fuzzy:
+            all_signed.append(signatures(texts, signing(rules, seed)))
+    signed = np.concatenate(all_signed)
     some = np.flatnonzero(has_units(signed))
     keys = band_keys(signed[some], bands, rows)
     part = keys >> np.uint64(65 - ranges.bit_length()) if ranges > 1 else np.zeros_like(keys)
@@ -81,8 +88,8 @@ def sign_unit(work: Path, name: str, task: tuple[Path, Dedup, int, int, int, int
     counts = [np.bincount(row.astype(np.int64), minlength=ranges) for row in part]
     offsets = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
     keys = np.take_along_axis(keys, order, axis=1).reshape(-1)
-    save(work / name, hashes, signed, keys, some[order].astype(np.uint32).reshape(-1), offsets)
-    return {"documents": len(texts)}
+    save(work / name, np.concatenate(all_hashes), signed, keys, some[order].astype(np.uint32).reshape(-1), offsets)
+    return {"documents": documents}
 
 
 class Signed(NamedTuple):
@@ -151,9 +158,16 @@ def _verify(job: Job, work: Path, shards: Shards, rules: Dedup, seed: int, found
 def sets_unit(work: Path, name: str, task: tuple[Path, Dedup, int, Positions]) -> Result:
     """Shingles of some documents of a shard, into `NAME`: Sets."""
     path, rules, seed, rows = task
-    sets = shingles(read_table(path, ["text"])["text"].take(pa.array(rows)), signing(rules, seed).shingling)
-    save(work / name, *sets)
-    return {"shingles": len(sets.hashes)}
+    hashes, lengths, first = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)], 0
+    for texts in read_texts(path):
+        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(texts))] - first
+        if len(here):
+            sets = shingles(texts.take(pa.array(here)), signing(rules, seed).shingling)
+            hashes.append(sets.hashes)
+            lengths.append(np.diff(sets.documents))
+        first += len(texts)
+    save(work / name, np.concatenate(hashes), np.cumsum(np.concatenate(lengths)))
+    return {"shingles": sum(map(len, hashes))}
 
 
 def compare_unit(work: Path, name: str, task: tuple[Sequence[str], Positions, Positions]) -> Result:
@@ -171,6 +185,16 @@ def compare_unit(work: Path, name: str, task: tuple[Sequence[str], Positions, Po
     sets = Sets(np.concatenate(hashes), np.cumsum(np.concatenate(lengths)))
     save(work / name, jaccard(sets, local.reshape(-1, 2)))
     return {"pairs": len(pairs)}
+
+
+def read_texts(path: Path) -> Iterator[pa.Array]:
+    """The texts of a shard, some thousand at a time, so that memory does not depend on the shard's size."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_TEXTS, columns=["text"], use_threads=False):
+                yield batch.column(0)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: not a readable shard: {error}; remove its folder and prepare again") from None
 
 
 def _allow_open_files(count: int) -> None:

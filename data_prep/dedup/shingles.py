@@ -138,8 +138,8 @@ def jaccard(sets: Sets, pairs: Positions, threads: int = 1) -> NDArray[np.float6
     return out
 
 
-def band_keys(signed: NDArray[np.uint32], bands: int, rows: int) -> Hashes:
+def band_keys(signed: NDArray[np.uint32], bands: int, rows: int, threads: int = 1) -> Hashes:
     """One 64-bit key for each band of `rows` min-hashes; [documents, permutations] -> [bands, documents]."""
     out = np.empty((bands, len(signed)), np.uint64)
-    kernel().band_keys(np.ascontiguousarray(signed), signed.shape[1], bands, rows, out)
+    kernel().band_keys(np.ascontiguousarray(signed), signed.shape[1], bands, rows, out, threads)
     return out

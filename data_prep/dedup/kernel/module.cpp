@@ -212,6 +212,27 @@ PyObject* combine_of(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* minima_of(PyObject*, PyObject* args) {
+  PyObject *hashes, *documents, *a, *b, *out;
+  if (!PyArg_ParseTuple(args, "OOOOO", &hashes, &documents, &a, &b, &out)) return nullptr;
+  Buffer shingles, offsets, factors, terms, result;
+  if (!shingles.get(hashes) || !offsets.get(documents) || !factors.get(a) || !terms.get(b) || !result.get(out, true))
+    return nullptr;
+  size_t n = offsets.count<int64_t>(), permutations = factors.count<uint32_t>();
+  const auto* at = offsets.as<int64_t>();
+  bool good = n && at[0] >= 0 && std::is_sorted(at, at + n) && permutations % LANES == 0 && permutations &&
+              at[n - 1] <= static_cast<int64_t>(shingles.count<uint64_t>()) &&
+              terms.count<uint32_t>() == permutations && result.count<uint32_t>() == (n - 1) * permutations;
+  if (!expect(good, "sizes do not fit")) return nullptr;
+  return none_if(for_documents<std::vector<uint32_t>>(n - 1, 1, [&](std::vector<uint32_t>& premixed, size_t i) {
+    auto count = static_cast<size_t>(at[i + 1] - at[i]);
+    if (premixed.size() < count) premixed.resize(count);
+    premix(shingles.as<uint64_t>() + at[i], count, premixed.data());
+    minima(premixed.data(), count, factors.as<uint32_t>(), terms.as<uint32_t>(), permutations,
+           result.as<uint32_t>() + i * permutations);
+  }));
+}
+
 PyObject* jaccard_of_pairs(PyObject*, PyObject* args) {
   PyObject *hashes, *documents, *pairs, *out;
   int threads;
@@ -234,7 +255,8 @@ PyObject* jaccard_of_pairs(PyObject*, PyObject* args) {
 PyObject* band_keys_of(PyObject*, PyObject* args) {
   PyObject *signatures, *out;
   Py_ssize_t permutations, bands, rows;
-  if (!PyArg_ParseTuple(args, "OnnnO", &signatures, &permutations, &bands, &rows, &out)) return nullptr;
+  int threads;
+  if (!PyArg_ParseTuple(args, "OnnnOi", &signatures, &permutations, &bands, &rows, &out, &threads)) return nullptr;
   Buffer from, to;
   if (!from.get(signatures) || !to.get(out, true)) return nullptr;
   if (!expect(bands >= 0 && rows >= 0 && permutations > 0 && bands * rows <= permutations, "bands × rows exceed the permutations"))
@@ -242,7 +264,7 @@ PyObject* band_keys_of(PyObject*, PyObject* args) {
   size_t documents = from.count<uint32_t>() / static_cast<size_t>(permutations);
   if (!expect(to.count<uint64_t>() == documents * static_cast<size_t>(bands), "out must be [bands, documents]"))
     return nullptr;
-  return none_if(for_documents<Scratch>(documents, 1, [&](Scratch&, size_t i) {
+  return none_if(for_documents<Scratch>(documents, threads, [&](Scratch&, size_t i) {
     const uint32_t* row = from.as<uint32_t>() + i * static_cast<size_t>(permutations);
     for (size_t band = 0; band < static_cast<size_t>(bands); ++band)
       to.as<uint64_t>()[band * documents + i] = band_key(row + band * static_cast<size_t>(rows), static_cast<size_t>(rows));
@@ -354,6 +376,7 @@ PyMethodDef METHODS[] = {
     {"words", words_of, METH_VARARGS, nullptr},
     {"shingles", shingles_of, METH_VARARGS, nullptr},
     {"combine", combine_of, METH_VARARGS, nullptr},
+    {"minima", minima_of, METH_VARARGS, nullptr},
     {"jaccard", jaccard_of_pairs, METH_VARARGS, nullptr},
     {"band_keys", band_keys_of, METH_VARARGS, nullptr},
     {"candidates", candidates_of, METH_VARARGS, nullptr},

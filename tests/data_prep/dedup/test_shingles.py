@@ -21,6 +21,7 @@ from data_prep.dedup.shingles import (
     signatures,
     words,
 )
+from data_prep.dedup.shingles import permutations as drawn
 from tests.data_prep.dedup import oracle
 
 SAME_UNICODE = unicodedata.unidata_version == kernel().UNICODE_VERSION
@@ -123,6 +124,10 @@ def test_signatures_are_datasketchs(permutations: int, seed: int, unit: str) -> 
         theirs = MinHash(num_perm=permutations, seed=seed, hashfunc=int, scheme="affine32")
         theirs.update_batch([int(h) >> 32 for h in sets.hashes[start:end]])
         np.testing.assert_array_equal(ours[i], theirs.hashvalues)
+    if permutations % 64 == 0:
+        halves = np.empty_like(ours)
+        kernel().minima(sets.hashes, sets.documents, *drawn(permutations, seed), halves)
+        np.testing.assert_array_equal(halves, ours)
 
 
 @pytest.mark.parametrize("level", [1, 3])
