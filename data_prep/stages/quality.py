@@ -62,7 +62,7 @@ class Quality(DocumentStage):
         save_model(work, model, {k: v for k, v in about.items() if k not in ("format", "max_words", "sha256")})
         chosen = [s for s in shards if rules.sources is None or s in rules.sources]
         names = [name for source in chosen for name in shards[source]]
-        tasks = {stem(name): (before.folder / name, rules, seed, work) for name in names}
+        tasks = {stem(name): (before.folder / name, rules, seed) for name in names}
         results = progress.job.map_units(self.name, work, score_unit, tasks)
         others = {stem(name): (before.folder / name, None) for name in flat(shards) if name not in names}
         if others:
@@ -161,10 +161,10 @@ def sample_unit(work: Path, name: str, task: tuple[Path, Rules, int, float, bool
     return {"documents": len(held)}
 
 
-def score_unit(work: Path, name: str, task: tuple[Path, Rules, int, Path]) -> Result:
+def score_unit(work: Path, name: str, task: tuple[Path, Rules, int]) -> Result:
     """Score one shard: all scores to `NAME.scores.parquet`, and the documents that stay to a shard of the same name."""
-    path, rules, seed, folder = task
-    model, _ = load_model(folder)
+    path, rules, seed = task
+    model, _ = load_model(work)
     tally, histogram = Tally(), np.zeros(_BINS, np.int64)
     columns: list[list[pa.Array]] = []
     with ShardWriter(work / path.name) as writer:
