@@ -2,7 +2,7 @@
 
     python -m benchmarks.language [--out FILE] [--quick]
 
-The sentences are data_prep.example.languages's; `document` is all of a language's sentences together, `sentence` each by
+The sentences are those of data_prep/example/languages.py; `document` is all of a language's, `sentence` each by
 itself, and `first words` the first four words of each. The published fastText models (lid.176.bin, GlotLID) are files
 that must be downloaded, and the former's licence is CC BY-SA 3.0; without a download only the library can be measured:
 a supervised fastText model is trained here on four sentences of each language and tried on the fifth, which says what

@@ -127,8 +127,11 @@ def _object_lines(block: bytes) -> int:
 
 
 def _may_lack(column: pa.Array) -> bool:
-    """Whether a null is in it, or can be deeper in it."""
-    return bool(column.null_count) or pa.types.is_nested(column.type)
+    """Whether a null is in it, or deeper in it."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return bool(column.null_count) or any(_may_lack(column.field(i)) for i in range(kind.num_fields))
+    return bool(column.null_count) or (pa.types.is_list(kind) and _may_lack(column.values))
 
 
 def _has_null(block: bytes) -> bool:

@@ -37,8 +37,9 @@ def read_jsonl(file: InputFile, source: Source) -> Iterator[Part]:
                     continue
                 whole = block.removeprefix(_BOM) if first else block
                 first = False
-                yield _fast(parser, whole, file.name, line, source) or read_lines(whole, file.name, line, source)
-                line += whole.count(b"\n")
+                part = _fast(parser, whole, file.name, line, source)
+                yield part or read_lines(whole, file.name, line, source)
+                line += part.documents.num_rows if part else whole.count(b"\n")
     except STREAM_ERRORS as error:
         yield only(stream_reject(file, error), source.name)
 
