@@ -26,6 +26,7 @@ STAGES = {
     "filter": "up to heuristics of quality (shards/filter)",
     "quality": "up to the quality classifier (shards/quality)",
     "dedup": "up to exact and fuzzy deduplication (shards/dedup)",
+    "decontaminate": "up to cutting evaluation examples out (shards/decontaminate)",
     "tokenizer": "up to training or taking over the tokenizer (tokenizer/)",
     "tokenize": "up to Megatron's token files (tokens/)",
     "blend": "up to blend.yaml: the same as run",

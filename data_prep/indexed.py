@@ -63,14 +63,15 @@ def idx_path(prefix: Path) -> Path:
 class IndexedWriter:
     """Writes one pair of token files; both appear at exit, `.idx` last, or neither does.
 
-    `digest` is the SHA-256 of the `.bin` written so far. Tokens stream to disk; 4 bytes a document stay in memory.
+    `digest` is the SHA-256 of the `.bin` written so far, unless `hashed` is off: for parts, which are hashed when they
+    are joined. Tokens stream to disk; 4 bytes a document stay in memory.
     """
 
-    def __init__(self, prefix: Path, dtype: TokenDtype):
+    def __init__(self, prefix: Path, dtype: TokenDtype, hashed: bool = True):
         if dtype not in (np.uint16, np.int32):
             raise ValueError(f"token files hold uint16 or int32, not {dtype}")
         self.prefix, self.dtype = prefix, dtype
-        self.digest = hashlib.sha256()
+        self.digest, self._hashed = hashlib.sha256(), hashed
         self._lengths = array("i")
         self._temporary = bin_path(prefix).with_name(f".{prefix.name}.bin.{os.uname().nodename}.{os.getpid()}.tmp")
 
@@ -88,7 +89,8 @@ class IndexedWriter:
     def add_batch(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> None:
         """Append documents that lie one after the other in `tokens` [tokens]; `lengths` is [documents], in tokens."""
         limits = np.iinfo(self.dtype)
-        if tokens.size and (tokens.min() < 0 or tokens.max() > limits.max):
+        negative = tokens.size and tokens.dtype.kind != "u" and tokens.min() < 0
+        if negative or (tokens.size and tokens.max() > limits.max):
             raise ValueError(f"tokens {tokens.min()}..{tokens.max()} do not fit {self.dtype}")
         self._write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._lengths.frombytes(lengths.astype(np.int32).tobytes())
@@ -115,7 +117,8 @@ class IndexedWriter:
             self._file.write(data)
         except OSError as error:
             raise disk_error(error, bin_path(self.prefix)) from error
-        self.digest.update(data)
+        if self._hashed:
+            self.digest.update(data)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

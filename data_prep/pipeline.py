@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from data_prep.blend import Blend
 from data_prep.classifier import load_model
+from data_prep.decontaminate.tasks import missing_files
 from data_prep.files import json_text, write_text_if_changed
 from data_prep.jobs import Done, Job
 from data_prep.libraries import missing_libraries
@@ -16,6 +18,7 @@ from data_prep.recipe import Recipe
 from data_prep.stages.base import Inputs, Progress, Stage
 from data_prep.stages.blend import WriteBlend, blend_report
 from data_prep.stages.clean import Clean
+from data_prep.stages.decontaminate import Decontaminate
 from data_prep.stages.dedup import RemoveDuplicates
 from data_prep.stages.extract import Extract
 from data_prep.stages.filter import Filter
@@ -35,6 +38,7 @@ STAGES: tuple[Stage, ...] = (
     Filter(),
     Quality(),
     RemoveDuplicates(),
+    Decontaminate(),
     TrainTokenizer(),
     Tokenize(),
     WriteBlend(),
@@ -50,6 +54,7 @@ def find_inputs(recipe: Recipe) -> Inputs:
         files[source.name], found = find_files(recipe, source)
         problems += found
     problems += missing_libraries(recipe)
+    problems += missing_files(recipe.decontaminate, Path(recipe.root))
     if problems:
         raise ConfigError(problems, "recipe")
     if given := given_model(recipe):
@@ -86,6 +91,8 @@ def _write_reports(progress: Progress) -> None:
     stats: dict[str, Any] = {"stages": stages}
     if "dedup" in done:
         stats["dedup"] = done["dedup"].summary["clusters"]
+    if "decontaminate" in done:
+        stats["decontaminate"] = done["decontaminate"].summary["found"]
     if "tokenizer" in done:
         stats["tokenizer"] = done["tokenizer"].summary
     if "tokenize" in done:

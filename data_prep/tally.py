@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ class Tally:
         """A document of `size_in` bytes that goes on as `size_out` bytes."""
         _add(self._in, 1, size_in)
         _add(self._out, 1, size_out)
+
+    def cut(self, size_in: int, sizes_out: Sequence[int]) -> None:
+        """A document that goes on as several, in bytes."""
+        _add(self._in, 1, size_in)
+        _add(self._out, len(sizes_out), sum(sizes_out))
 
     def keep_all(self, sizes_in: NDArray[np.int64], sizes_out: NDArray[np.int64]) -> None:
         """Documents that go on; both [documents], in bytes."""

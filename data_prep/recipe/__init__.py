@@ -3,6 +3,7 @@
 from data_prep.recipe.blend import BlendRule
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster
+from data_prep.recipe.decontaminate import Decontaminate
 from data_prep.recipe.dedup import Dedup
 from data_prep.recipe.extract import Extract, Language
 from data_prep.recipe.filter import Filter
@@ -17,6 +18,7 @@ __all__ = [
     "BlendRule",
     "Clean",
     "Cluster",
+    "Decontaminate",
     "Dedup",
     "Extract",
     "Filter",

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 from data_prep.recipe.blend import BlendRule, blend_problems
 from data_prep.recipe.clean import Clean
 from data_prep.recipe.cluster import Cluster, cluster_problems
+from data_prep.recipe.decontaminate import Decontaminate, decontaminate_problems
 from data_prep.recipe.dedup import Dedup, dedup_problems
 from data_prep.recipe.extract import Extract, Language
 from data_prep.recipe.filter import Filter
@@ -51,6 +52,8 @@ class Recipe(Section):
     """A trained classifier; null for none."""
     dedup: Dedup = Dedup()
     """Exact and fuzzy deduplication, over all sources at once."""
+    decontaminate: Decontaminate = Decontaminate()
+    """Evaluation examples cut out."""
     tokenizer: TokenizerRecipe
     """Trained or given."""
     tokenize: Tokenize = Tokenize()
@@ -86,6 +89,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         *cluster_problems(recipe.cluster),
     ]
     problems += quality_problems(recipe.quality, [source.name for source in recipe.sources])
+    problems += decontaminate_problems(recipe.decontaminate)
     problems += blend_problems(recipe.blend, [source.name for source in recipe.sources])
     if problems:
         raise ConfigError(problems, str(path))

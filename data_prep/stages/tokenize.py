@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_prep.batches import runs
 from data_prep.execution.units import Result
 from data_prep.files import write_json
 from data_prep.indexed import IndexedWriter, token_dtype
 from data_prep.jobs import Built, Done
-from data_prep.shards import read_table, text_bytes
+from data_prep.shards import read_documents, read_table, text_bytes
 from data_prep.stages.base import Progress, Stage, flat, stem
 from data_prep.stages.tokenizer import retire_blend
 from data_prep.tokenizer import Encoded, Encoder, HuggingFaceTokenizer, Tokenizer, load_tokenizer
@@ -66,25 +66,19 @@ def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool, bool]
     """Tokenize one shard into token files `NAME.bin` and `.idx`."""
     path, folder, identity, append_eod, fast = task
     tokenizer, encoder = _cached_tokenizer(folder, identity, fast)
-    table = read_table(path, ["id", "text"])
-    sizes = text_bytes(table["text"])
-    with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size)) as writer:
-        for start, end in _batches(sizes):
-            part = table.slice(start, end - start)
-            encoded = _encode(encoder, tokenizer, part)
-            lengths = np.diff(encoded.offsets)
-            if append_eod:
-                writer.add_batch(_with_eod(encoded, tokenizer.eod, writer.dtype), lengths + 1)
-            else:
-                writer.add_batch(encoded.ids, lengths)
-    return {"bytes": int(sizes.sum())}
-
-
-def _batches(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Runs of documents (first, end) of about _BATCH_BYTES, so that memory does not grow with the shard."""
-    number = np.concatenate([[0], np.cumsum(sizes)[:-1]]) // _BATCH_BYTES
-    edges = np.flatnonzero(np.diff(number, prepend=-1, append=-1)) if len(sizes) else np.zeros(0, np.int64)
-    yield from pairwise(edges.tolist())
+    size = 0
+    with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size), hashed=False) as writer:
+        for batch in read_table(path, ["text"]).to_batches():
+            sizes = text_bytes(batch["text"])
+            size += int(sizes.sum())
+            for start, end in runs(sizes, _BATCH_BYTES):
+                encoded = _encode(encoder, tokenizer, batch["text"].slice(start, end - start), path)
+                lengths = np.diff(encoded.offsets)
+                if append_eod:
+                    writer.add_batch(_with_eod(encoded, tokenizer.eod, writer.dtype), lengths + 1)
+                else:
+                    writer.add_batch(encoded.ids, lengths)
+    return {"bytes": size}
 
 
 def _with_eod(encoded: Encoded, eod: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -120,15 +114,15 @@ def join_unit(work: Path, name: str, task: tuple[Sequence[str], Mapping[str, Any
     return about
 
 
-def _encode(encoder: Encoder, tokenizer: Tokenizer, part: pa.Table) -> Encoded:
+def _encode(encoder: Encoder, tokenizer: Tokenizer, texts: pa.LargeStringArray, shard: Path) -> Encoded:
     try:
-        return encoder.encode_batch(part["text"].combine_chunks())
+        return encoder.encode_batch(texts)
     except InputError:
-        for identity, text in zip(part["id"].to_pylist(), part["text"].to_pylist(), strict=True):
-            try:  # once more, to name the one
-                tokenizer.encode(text)
+        for document in read_documents(shard):  # once more, to name the one
+            try:
+                tokenizer.encode(document.text)
             except InputError as error:
-                raise InputError(f"document {identity}: {error}") from None
+                raise InputError(f"document {document.id}: {error}") from None
         raise
 
 

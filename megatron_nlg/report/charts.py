@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 INK, MUTED, GRID, RESUME = "#1f2937", "#6b7280", "#e5e7eb", "#b91c1c"
-COLORS = ("#2563eb", "#ea580c", "#059669", "#7c3aed", "#db2777", "#0891b2", "#a16207", "#475569")
 MANY = 1500
 """A curve with more points is drawn as the mean and the range of that many bins."""
 

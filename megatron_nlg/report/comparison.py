@@ -8,12 +8,13 @@ from itertools import cycle, islice
 from statistics import median
 from typing import Any
 
+from data_prep.report.html import COLORS, document, section, table
+from data_prep.report.text import count_text
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.planning.parameters import total_parameters
-from megatron_nlg.report.charts import COLORS, Panel, Series, chart
-from megatron_nlg.report.page import document, number, section, table
+from megatron_nlg.report.charts import Panel, Series, chart
+from megatron_nlg.report.page import number
 from megatron_nlg.report.record import Record, Row
-from megatron_nlg.report.text import count_text
 
 HIDDEN = ("data.index_cache", "log.wandb_project")
 """Settings whose differences say nothing of a run."""

@@ -139,6 +139,41 @@ def test_same_bytes_for_any_number_of_processes(recipe: Path, tmp_path: Path) ->
         assert tree_bytes(tmp_path / "p1") == tree_bytes(tmp_path / "p2")
 
 
+def test_decontamination_of_a_whole_preparation(
+    recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = " ".join(sentence(105, 100).split()[40:60])
+    (corpus / "task.jsonl").write_text(json.dumps({"ctx": f"Asked: {example}"}) + "\n")
+    tasks = "decontaminate={tasks: [{name: asked, paths: task.jsonl}], characters: 20, min_characters: 20}"
+    assert prep("run", recipe, tasks) == 0
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert stats["decontaminate"]["removed"] == 1  # these texts have no sentence ends
+    assert stats["decontaminate"]["tasks"]["asked"] == {
+        "documents": 1,
+        "n": 13,
+        "ngrams": 9,
+        "ngrams_found": 8,
+        "ngrams_spared": 0,
+        "occurrences": 8,
+        "texts": 1,
+        "texts_too_short": 0,
+    }
+    assert stats["stages"]["decontaminate"]["sources"]["web"]["dropped"] == {
+        "contaminated": {"documents": 1, "bytes": len(sentence(105, 100))}
+    }
+    assert stats["tokens"]["web"]["documents"] == 19
+    before = tree_bytes(tmp_path / "out")
+    assert prep("run", recipe, tasks, "processes=2", "--out", tmp_path / "two") == 0
+    assert tree_bytes(tmp_path / "two") == before
+    capsys.readouterr()
+    (corpus / "task.jsonl").write_text(json.dumps({"ctx": "of another text that is long enough to count"}) + "\n")
+    assert prep("run", recipe, tasks) == 0
+    assert "dedup      was done" in (said := capsys.readouterr().err)
+    assert "decontaminate 32 documents in, 32 out" in said
+    (corpus / "task.jsonl").unlink()
+    assert "task.jsonl: no such file" in fails(capsys, 2, "run", recipe, tasks)
+
+
 def crash(number: int, *words: object) -> int:
     command = [sys.executable, "-m", "tests.data_prep.crash", str(number), "prep", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, check=False).returncode

@@ -94,6 +94,12 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
         (["tokenizer.file=x"], "tokenizer.file", "belongs to kinds huggingface and sentencepiece"),
         (["tokenizer.eod=</s>"], "tokenizer.eod", "for a given tokenizer.file only"),
         (["tokenizer={kind: sentencepiece, file: x, vocab_size: 300}"], "tokenizer.vocab_size", "can't be chosen here"),
+        (
+            ["decontaminate.tasks=[{name: a, paths: x}, {name: a, paths: y}]"],
+            "decontaminate.tasks.1.name",
+            "given twice",
+        ),
+        (["decontaminate.tasks=[{name: a, paths: []}]"], "decontaminate.tasks.0.paths", "is empty"),
         (["blend.weights=epochs", "blend.epochs={web: 1}"], "blend.epochs", "says nothing of books; give epochs"),
         (["blend.epochs={wbe: 1}"], "blend.epochs.wbe", "known: books, web"),
         (["blend.epochs={web: 0}"], "blend.epochs.web", "greater than 0"),

@@ -15,3 +15,12 @@ def test_sum_adds_documents_bytes_and_reasons() -> None:
         "dropped": {"empty": {"documents": 1, "bytes": 1}, "short": {"documents": 2, "bytes": 5}},
     }
     assert Tally.sum([])["documents_in"] == 0
+
+
+def test_a_document_that_goes_on_as_several() -> None:
+    tally = Tally()
+    tally.cut(100, [30, 40])
+    tally.cut(50, [20])
+    assert tally.as_json() | {"dropped": 0} == {
+        "documents_in": 2, "bytes_in": 150, "documents_out": 3, "bytes_out": 90, "dropped": 0
+    }  # fmt: skip

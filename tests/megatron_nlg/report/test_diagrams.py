@@ -1,10 +1,8 @@
-"""The rank grid and the data flow."""
+"""The rank grid."""
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -12,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_nlg.parallel.layout import Layout
-from megatron_nlg.report.diagrams import flow_diagram, layer_range, layout_diagram, shown, stages_of
-from tests.megatron_nlg.report.example import write_corpus_stats
+from megatron_nlg.report.diagrams import layer_range, layout_diagram, shown
 
 
 def texts(svg: str, style: str) -> list[str]:
@@ -69,39 +66,3 @@ def test_shown(count: int, result: list[int | None]) -> None:
 
 def test_layer_range() -> None:
     assert [layer_range(range(4, 8)), layer_range(range(3, 4))] == ["4–7", "3"]
-
-
-def test_flow_names_stages_reasons_and_tokens(tmp_path: Path) -> None:
-    write_corpus_stats(tmp_path)
-    stats = json.loads((tmp_path / "stats.json").read_text())
-    svg = flow_diagram(stages_of(stats), stats["tokens"])
-    assert texts(svg, "left head") == ["read", "clean", "dedup", "tokens", "code", "docs"]
-    assert texts(svg, "left drop") == [
-        *("− empty: 14, 0 B", "− invalid utf8: 3, 41 kB"),
-        *("− too short: 3,141, 429 kB", "− javascript: 2, 500 B"),
-        *("− exact duplicate: 610, 700 kB", "− near duplicate: 381, 750 kB"),
-    ]
-    assert "1.12 M tokens, 4,956 documents" in texts(svg, "left sub")
-
-
-def test_bars_are_as_high_as_their_text_is_large(tmp_path: Path) -> None:
-    write_corpus_stats(tmp_path)
-    stages = stages_of(json.loads((tmp_path / "stats.json").read_text()))
-    svg = ElementTree.fromstring(flow_diagram(stages, {}))
-    kept = [float(group[1].get("height", 0)) for group in svg.iter("g")]
-    sizes = [size for stage in stages for size in stage.kept.values()]
-    assert [height / kept[0] for height in kept] == pytest.approx([s / sizes[0] for s in sizes], abs=2e-3)
-
-
-def test_stages_of_other_names_come_last() -> None:
-    one = {"documents_in": 1, "bytes_in": 1, "documents_out": 1, "bytes_out": 1, "dropped": {}}
-    names = ("a_stage", "clean", "dedup", "read")
-    stages = stages_of({"stages": {name: {"sources": {"a": one}} for name in names}})
-    assert [stage.name for stage in stages] == ["read", "clean", "dedup", "a_stage"]
-
-
-def test_a_corpus_that_lost_everything_is_drawn() -> None:
-    nothing = {"documents_in": 0, "bytes_in": 0, "documents_out": 0, "bytes_out": 0, "dropped": {}}
-    svg = flow_diagram(stages_of({"stages": {"read": {"sources": {"<a>": nothing}}}}), {})
-    assert "&lt;a&gt;" in svg
-    assert "nan" not in svg

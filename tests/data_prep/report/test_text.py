@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_nlg.report.text import bytes_text, count_text, duration_text
+from data_prep.report.text import bytes_text, count_text, duration_text
 
 
 @pytest.mark.parametrize(
