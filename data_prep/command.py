@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         _print_blend(out)
     if args.stage == "dedup":
         dedup_command.look(args, out)
+    if args.stage in ("run", "blend"):
+        print(f"{'report':<10} {out / 'report.html'}", file=sys.stderr)
     print(out / ("blend.yaml" if args.stage in ("run", "blend") else "stats.json"))
     return 0
 

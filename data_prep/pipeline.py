@@ -15,6 +15,7 @@ from data_prep.libraries import missing_libraries
 from data_prep.readers.base import InputFile
 from data_prep.readers.find import find_files
 from data_prep.recipe import Recipe
+from data_prep.report.write import write_report
 from data_prep.stages.base import Inputs, Progress, Stage
 from data_prep.stages.blend import WriteBlend, blend_report
 from data_prep.stages.clean import Clean
@@ -75,6 +76,8 @@ def prepare(recipe: Recipe, inputs: Inputs, job: Job, last: str) -> Iterator[tup
                 _write_reports(progress)
         yield stage.name, result
     _write_reports(progress)  # if it was killed between a stage and its report
+    if last == STAGES[-1].name:
+        write_report(progress)
 
 
 def _write_reports(progress: Progress) -> None:
@@ -97,7 +100,7 @@ def _write_reports(progress: Progress) -> None:
         stats["tokenizer"] = done["tokenizer"].summary
     if "tokenize" in done:
         stats["tokens"] = {
-            source: {key: about[key] for key in ("documents", "tokens", "bytes")}
+            source: {key: about[key] for key in ("documents", "tokens", "bytes", "lengths")}
             for source, about in done["tokenize"].summary.items()
         }
         stats["blend"] = blend_report(progress)

@@ -9,13 +9,14 @@ from data_prep.report.html import COLORS
 from data_prep.report.text import count_text
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 170, 62, 38
+_WIDEST = 90
 
 
 def histogram(labels: Sequence[str], series: Mapping[str, Sequence[int]], axis: str, label_every: int = 1) -> str:
     """Counts [bins] of each series on top of each other; a label stands under the beginning of every so manieth bin."""
     totals = [sum(counts) for counts in zip(*series.values(), strict=True)]
     most = max(totals, default=0) or 1
-    step = (_WIDTH - _LEFT) / max(len(labels), 1)
+    step = min(_WIDEST, (_WIDTH - _LEFT) / max(len(labels), 1))
     parts = []
     for share in (0.0, 0.5, 1.0):
         y = _HEIGHT * (1 - share) + 12

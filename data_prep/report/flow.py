@@ -12,6 +12,8 @@ from data_prep.report.text import bytes_text, count_text
 
 ORDER = ("read", "extract", "language", "clean", "filter", "quality", "dedup", "decontaminate")
 """Of the stages of a preparation: stats.json has them by name. Others come after these."""
+MOST_REASONS = 6
+"""Under a stage; the most frequent ones."""
 BAR, HEIGHT, COLUMN, TOP = 26, 260, 215, 46
 DROPPED = "#dc2626"
 
@@ -134,9 +136,13 @@ def _heading(x: float, stage: Stage) -> list[str]:
 
 def _reasons(x: float, y: float, stage: Stage) -> tuple[list[str], float]:
     parts = []
-    for reason, documents, size in stage.reasons:
+    shown = stage.reasons if len(stage.reasons) <= MOST_REASONS else stage.reasons[: MOST_REASONS - 1]
+    for reason, documents, size in shown:
         line = f"− {reason.replace('_', ' ')}: {count_text(documents)}, {bytes_text(size)}"
         parts.append(_text(x, y, line, "left drop"))
+        y += 16
+    if len(shown) < len(stage.reasons):
+        parts.append(_text(x, y, f"− {len(stage.reasons) - len(shown)} more reasons", "left drop"))
         y += 16
     return parts, y
 

@@ -40,8 +40,8 @@ def _header(stats: Mapping[str, Any], title: str, sources: int) -> str:
     totals = [stage["total"] for stage in stats["stages"].values()]
     first, last = totals[0], totals[-1]
     facts = [
-        (count_text(first["documents_in"]), f"documents in, {bytes_text(first['bytes_in'])}"),
-        (count_text(last["documents_out"]), f"documents out, {bytes_text(last['bytes_out'])}"),
+        (count_text(first["documents_in"]), f"documents in, {_size(first['bytes_in'])}"),
+        (count_text(last["documents_out"]), f"documents out, {_size(last['bytes_out'])}"),
         (f"{last['bytes_out'] / max(1, first['bytes_in']):.1%}", "of the text is left"),
     ]
     if "tokens" in stats:
@@ -59,34 +59,39 @@ def _header(stats: Mapping[str, Any], title: str, sources: int) -> str:
     )
 
 
+def _size(value: int) -> str:
+    """Bytes, never broken between number and unit."""
+    return bytes_text(value).replace(" ", "\u00a0")
+
+
 def _flow(stats: Mapping[str, Any]) -> str:
     stages = stages_of(stats)
     rows = []
     for stage in (stage.name for stage in stages):
         for source, tally in stats["stages"][stage]["sources"].items():
-            gone = tally["documents_in"] - tally["documents_out"]
+            more = tally["documents_out"] - tally["documents_in"]
             rows.append(
                 (
                     stage,
                     source,
                     f"{tally['documents_in']:,}",
                     f"{tally['documents_out']:,}",
-                    f"{gone / max(1, tally['documents_in']):.1%}",
+                    f"{more / max(1, tally['documents_in']):+.1%}",
                     bytes_text(tally["bytes_in"]),
                     bytes_text(tally["bytes_out"]),
                 )
             )
-    heads = ("stage", "source", "#documents in", "#out", "#fewer", "#text in", "#text out")
+    heads = ("stage", "source", "#documents in", "#out", "#change", "#text in", "#text out")
     note = "Bands are as thick as their text is large, by source; red is what a stage dropped or cut."
-    more = f"<details><summary>By stage and source</summary>{table(heads, rows)}</details>"
-    return section("Flow of documents", note, flow_diagram(stages, stats.get("tokens", {})), more)
+    numbers = f"<details><summary>By stage and source</summary>{table(heads, rows)}</details>"
+    return section("Flow of documents", note, flow_diagram(stages, stats.get("tokens", {})), numbers)
 
 
 def _reasons(stats: Mapping[str, Any]) -> str:
     rows = []
     for stage in stages_of(stats):
         for reason, documents, size in stage.reasons:
-            text = f"{documents:,} documents, {bytes_text(size)}"
+            text = f"{documents:,} document{'s' * (documents != 1)}, {bytes_text(size)}"
             rows.append((f"{stage.name}: {reason.replace('_', ' ')}", documents, text))
     if not rows:
         return section("Reasons of rejection", "Nothing was dropped.")

@@ -12,7 +12,7 @@ from data_prep.report.samples import Sample, dropped, kept, rejected
 from data_prep.stages.base import Progress
 
 REPORT = "report.html"
-_VERSION = 1
+_VERSION = 2
 
 
 def write_report(progress: Progress) -> Path:

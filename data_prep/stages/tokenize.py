@@ -18,6 +18,7 @@ from data_prep.execution.units import Result
 from data_prep.files import write_json
 from data_prep.indexed import IndexedWriter, token_dtype
 from data_prep.jobs import Built, Done
+from data_prep.report.lengths import BINS, add_up, count_lengths
 from data_prep.shards import read_documents, read_table, text_bytes
 from data_prep.stages.base import Progress, Stage, flat, stem
 from data_prep.stages.tokenizer import retire_blend
@@ -33,6 +34,7 @@ class Tokenize(Stage):
     """Shards in parallel, then a source's parts joined."""
 
     name = "tokenize"
+    version = 2  # counts lengths
 
     def run(self, progress: Progress) -> Done:
         """Bring `tokens/` up to date."""
@@ -53,6 +55,8 @@ class Tokenize(Stage):
             summary = progress.job.map_units("tokenize: join", work, join_unit, merges)
             for source, about in summary.items():
                 about["bytes"] = sum(results[part]["bytes"] for part in parts[source])
+                lengths = [results[part]["lengths"] for part in parts[source]]
+                about["lengths"] = {kind: add_up(part[kind] for part in lengths) for kind in ("bytes", "tokens")}
             return Built(summary, [f"{source}.{ending}" for source in shards for ending in ("bin", "idx", "json")])
 
         settings = {"append_eod": append_eod}
@@ -66,19 +70,21 @@ def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool, bool]
     """Tokenize one shard into token files `NAME.bin` and `.idx`."""
     path, folder, identity, append_eod, fast = task
     tokenizer, encoder = _cached_tokenizer(folder, identity, fast)
-    size = 0
+    size, counts = 0, {"bytes": np.zeros(BINS, np.int64), "tokens": np.zeros(BINS, np.int64)}
     with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size), hashed=False) as writer:
         for batch in read_table(path, ["text"]).to_batches():
             sizes = text_bytes(batch["text"])
             size += int(sizes.sum())
+            counts["bytes"] += count_lengths(sizes)
             for start, end in runs(sizes, _BATCH_BYTES):
                 encoded = _encode(encoder, tokenizer, batch["text"].slice(start, end - start), path)
                 lengths = np.diff(encoded.offsets)
+                counts["tokens"] += count_lengths(lengths)
                 if append_eod:
                     writer.add_batch(_with_eod(encoded, tokenizer.eod, writer.dtype), lengths + 1)
                 else:
                     writer.add_batch(encoded.ids, lengths)
-    return {"bytes": size}
+    return {"bytes": size, "lengths": {kind: found.tolist() for kind, found in counts.items()}}
 
 
 def _with_eod(encoded: Encoded, eod: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -169,7 +169,9 @@ def test_decontamination_of_a_whole_preparation(
     (corpus / "task.jsonl").write_text(json.dumps({"ctx": "of another text that is long enough to count"}) + "\n")
     assert prep("run", recipe, tasks) == 0
     assert "dedup      was done" in (said := capsys.readouterr().err)
-    assert "decontaminate 32 documents in, 32 out" in said
+    (line,) = (line for line in said.splitlines() if line.startswith("decontaminate "))
+    assert "32 documents in, 32 out" in line
+    assert "was done" not in line
     (corpus / "task.jsonl").unlink()
     assert "task.jsonl: no such file" in fails(capsys, 2, "run", recipe, tasks)
 
@@ -248,7 +250,7 @@ def test_stages_by_name_and_what_a_change_costs(
         """The stages that had work to do."""
         assert prep(*words) == 0
         lines = capsys.readouterr().err.splitlines()
-        return [line.split()[0] for line in lines if "was done" not in line]
+        return [line.split()[0] for line in lines if "was done" not in line and not line.startswith("report")]
 
     assert stages("clean", recipe) == ["read", "clean"]
     assert {p.name for p in (out / "shards").iterdir()} == {"read", "clean"}

@@ -45,7 +45,10 @@ def test_both_engines_and_any_batches_write_the_same_bytes(
     for batch_bytes, fast in ((1 << 20, False), (1 << 20, True), (1, True), (100, True)):
         monkeypatch.setattr(tokenize, "_BATCH_BYTES", batch_bytes)
         task = (tmp_path / name, str(tmp_path / "tokenizer"), tokenizer.identity, append_eod, fast)
-        assert tokenize_unit(tmp_path, "a", task) == {"bytes": sum(len(text.encode()) for text in TEXTS[:15])}
+        result = tokenize_unit(tmp_path, "a", task)
+        assert result["bytes"] == sum(len(text.encode()) for text in TEXTS[:15])
+        assert sum(result["lengths"]["bytes"]) == sum(result["lengths"]["tokens"]) == 15
+        assert result["lengths"]["bytes"][0] == 1  # the empty one
         found[batch_bytes, fast] = (tmp_path / "a.bin").read_bytes(), (tmp_path / "a.idx").read_bytes()
     assert len(set(found.values())) == 1
     end = [tokenizer.eod] if append_eod else []
