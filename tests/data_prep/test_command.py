@@ -168,7 +168,8 @@ def test_decontamination_of_a_whole_preparation(
     capsys.readouterr()
     (corpus / "task.jsonl").write_text(json.dumps({"ctx": "of another text that is long enough to count"}) + "\n")
     assert prep("run", recipe, tasks) == 0
-    assert "dedup      was done" in (said := capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert "dedup      was done" in said
     (line,) = (line for line in said.splitlines() if line.startswith("decontaminate "))
     assert "32 documents in, 32 out" in line
     assert "was done" not in line
