@@ -19,14 +19,14 @@ from data_prep.files import write_json
 from data_prep.indexed import IndexedWriter, token_dtype
 from data_prep.jobs import Built, Done
 from data_prep.report.lengths import BINS, add_up, count_lengths
-from data_prep.shards import read_documents, read_table, text_bytes
+from data_prep.shards import read_batches, read_documents, read_table, text_bytes
 from data_prep.stages.base import Progress, Stage, flat, stem
 from data_prep.stages.tokenizer import retire_blend
 from data_prep.tokenizer import Encoded, Encoder, HuggingFaceTokenizer, Tokenizer, load_tokenizer
 from data_prep.tokenizer.fast import GigatokenEncoder, Unsuited
 from megatron_nlg.config.errors import InputError
 
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 16 << 20
 _SAMPLED_SHARDS, _SAMPLED_DOCUMENTS, _SAMPLED_CHARACTERS = 4, 16, 4096
 
 
@@ -72,7 +72,7 @@ def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool, bool]
     tokenizer, encoder = _cached_tokenizer(folder, identity, fast)
     size, counts = 0, {"bytes": np.zeros(BINS, np.int64), "tokens": np.zeros(BINS, np.int64)}
     with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size), hashed=False) as writer:
-        for batch in read_table(path, ["text"]).to_batches():
+        for batch in read_batches(path, ["text"]):
             sizes = text_bytes(batch["text"])
             size += int(sizes.sum())
             counts["bytes"] += count_lengths(sizes)

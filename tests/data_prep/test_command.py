@@ -183,9 +183,10 @@ def crash(number: int, *words: object) -> int:
 
 
 @pytest.mark.slow
-def test_killed_before_every_fifth_rename_and_run_again(recipe: Path, tmp_path: Path) -> None:
+def test_killed_before_every_fifth_rename_and_run_again(recipe: Path, corpus: Path, tmp_path: Path) -> None:
     """Each run dies before its fifth rename; all of them together make what one undisturbed run makes."""
-    words = ("run", recipe, "shard_bytes=8000")
+    (corpus / "task.jsonl").write_text(json.dumps({"ctx": " ".join(sentence(105, 100).split()[40:60])}) + "\n")
+    words = ("run", recipe, "shard_bytes=8000", "decontaminate.tasks=[{name: asked, paths: task.jsonl}]")
     assert prep(*words, "--out", tmp_path / "whole") == 0
     deaths = 0
     while (code := crash(5, *words)) != 0:
@@ -198,7 +199,7 @@ def test_killed_before_every_fifth_rename_and_run_again(recipe: Path, tmp_path: 
 
 
 def assert_nothing_half_written(out: Path) -> None:
-    for folder in ("shards/read", "shards/clean", "shards/dedup", "tokenizer", "tokens"):
+    for folder in ("shards/read", "shards/clean", "shards/dedup", "shards/decontaminate", "tokenizer", "tokens"):
         if (out / folder).exists():
             done = json.loads((out / folder / "done.json").read_text())
             sizes = {p.name: p.stat().st_size for p in (out / folder).iterdir() if p.name != "done.json"}

@@ -39,5 +39,7 @@ def test_every_stage_of_the_example(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert dropped["quality"]["low_quality"] > 150
     for source in ("books", "forum"):
         assert stages["quality"]["sources"][source]["dropped"] == {}
+    quiz = json.loads((tmp_path / "out" / "stats.json").read_text())["decontaminate"]["tasks"]["quiz"]
+    assert quiz["documents"] >= 6  # of twelve questions from pages, some of which are dropped before
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     assert len(rejects) == 7
