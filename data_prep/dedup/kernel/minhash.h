@@ -33,33 +33,49 @@ ALWAYS_INLINE void premix_body(const uint64_t* shingles, size_t count, uint32_t*
 }
 VERSIONS(premix, (const uint64_t* shingles, size_t count, uint32_t* out), (shingles, count, out))
 
-constexpr size_t LANES = 64;  // permutations whose minima stay in registers
+constexpr size_t LANES = 64;  // permutations are padded to a multiple
 
-typedef uint32_t Lanes __attribute__((vector_size(64)));
-
-ALWAYS_INLINE void lower(Lanes& least, Lanes a, Lanes b, Lanes h) {
-  Lanes value = a * h + b;
-  least = value < least ? value : least;
-}
-
-// least[p] = min over h of a[p]·h + b[p] mod 2³², for `permutations`, a multiple of LANES.
-ALWAYS_INLINE void minima_body(const uint32_t* h, size_t count, const uint32_t* a, const uint32_t* b, size_t permutations,
-                          uint32_t* least) {
-  for (size_t p = 0; p < permutations; p += LANES) {
-    Lanes A[4], B[4];
+// least[p] = min over h of a[p]·h + b[p] mod 2³². Vector is as wide as the processor's: four of its minima stay in
+// registers (a wider one would be taken apart, number by number).
+template <class Vector>
+ALWAYS_INLINE void minima_by(const uint32_t* h, size_t count, const uint32_t* a, const uint32_t* b, size_t permutations,
+                             uint32_t* least) {
+  constexpr size_t WIDTH = sizeof(Vector) / sizeof(uint32_t);
+  for (size_t p = 0; p < permutations; p += 4 * WIDTH) {
+    Vector A[4], B[4], s0 = Vector{} - 1, s1 = s0, s2 = s0, s3 = s0;
     std::memcpy(A, a + p, sizeof A), std::memcpy(B, b + p, sizeof B);
-    Lanes s0 = Lanes{} - 1, s1 = s0, s2 = s0, s3 = s0;
     for (size_t i = 0; i < count; ++i) {
-      Lanes x = Lanes{} + h[i];
-      lower(s0, A[0], B[0], x), lower(s1, A[1], B[1], x), lower(s2, A[2], B[2], x), lower(s3, A[3], B[3], x);
+      Vector x = Vector{} + h[i], v0 = A[0] * x + B[0], v1 = A[1] * x + B[1], v2 = A[2] * x + B[2], v3 = A[3] * x + B[3];
+      s0 = v0 < s0 ? v0 : s0, s1 = v1 < s1 ? v1 : s1, s2 = v2 < s2 ? v2 : s2, s3 = v3 < s3 ? v3 : s3;
     }
-    std::memcpy(least + p, &s0, 64), std::memcpy(least + p + 16, &s1, 64);
-    std::memcpy(least + p + 32, &s2, 64), std::memcpy(least + p + 48, &s3, 64);
+    std::memcpy(least + p, &s0, sizeof s0), std::memcpy(least + p + WIDTH, &s1, sizeof s1);
+    std::memcpy(least + p + 2 * WIDTH, &s2, sizeof s2), std::memcpy(least + p + 3 * WIDTH, &s3, sizeof s3);
   }
 }
-VERSIONS(minima,
-         (const uint32_t* h, size_t count, const uint32_t* a, const uint32_t* b, size_t permutations, uint32_t* least),
-         (h, count, a, b, permutations, least))
+
+typedef uint32_t Lanes4 __attribute__((vector_size(16)));
+typedef uint32_t Lanes8 __attribute__((vector_size(32)));
+typedef uint32_t Lanes16 __attribute__((vector_size(64)));
+using Minima = void (*)(const uint32_t*, size_t, const uint32_t*, const uint32_t*, size_t, uint32_t*);
+
+#define MINIMA(name, Vector)                                                                                   \
+  inline void name(const uint32_t* h, size_t n, const uint32_t* a, const uint32_t* b, size_t p, uint32_t* out) { \
+    minima_by<Vector>(h, n, a, b, p, out);                                                                     \
+  }
+MINIMA(minima_plain, Lanes4)
+#if defined(__x86_64__)
+LEVEL3 MINIMA(minima_avx2, Lanes8)
+LEVEL4 MINIMA(minima_avx512, Lanes16)
+#endif
+
+inline Minima choose_minima(int level) {
+#if defined(__x86_64__)
+  return level == 4 ? minima_avx512 : level == 3 ? minima_avx2 : minima_plain;
+#else
+  return level ? minima_plain : nullptr;
+#endif
+}
+inline Minima minima = choose_minima(PROCESSOR);
 
 // What a signature is made with.
 struct Scheme {
@@ -79,9 +95,9 @@ inline size_t shingle(const uint8_t* document, size_t n, const uint8_t* readable
     characters(document, n, s);
   else
     words<false>(document, n, readable, s);
-  size_t count = shingle_count(s.units.size(), size);
+  size_t count = shingle_count(s.count, size);
   if (s.shingles.size() < count) s.shingles.resize(count);
-  combine(s.units.data(), count, std::min(size, s.units.size()), s.shingles.data());
+  combine(s.units.data(), count, std::min(size, s.count), s.shingles.data());
   return count;
 }
 

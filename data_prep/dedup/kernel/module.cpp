@@ -14,7 +14,7 @@ using namespace kernel;
 
 namespace {
 
-constexpr size_t BLOCK = 64;  // documents that a thread takes at a time
+constexpr size_t RUN = 64;  // documents that a thread takes at a time
 
 // A contiguous buffer of a Python object, for as long as this lives.
 class Buffer {
@@ -81,7 +81,7 @@ bool parallel(size_t count, int threads, Each each) {
   };
   Py_BEGIN_ALLOW_THREADS;
   std::vector<std::thread> others;
-  size_t most = (count + BLOCK - 1) / BLOCK;
+  size_t most = (count + RUN - 1) / RUN;
   try {
     for (size_t i = 1; i < std::min<size_t>(static_cast<size_t>(std::max(threads, 1)), most); ++i)
       others.emplace_back(work);
@@ -99,8 +99,8 @@ template <class S, class Each>
 bool for_documents(size_t count, int threads, Each each) {
   return parallel(count, threads, [&](std::atomic<size_t>& next) {
     S scratch;
-    for (size_t from; (from = next.fetch_add(BLOCK)) < count;)
-      for (size_t i = from; i < std::min(count, from + BLOCK); ++i) each(scratch, i);
+    for (size_t from; (from = next.fetch_add(RUN)) < count;)
+      for (size_t i = from; i < std::min(count, from + RUN); ++i) each(scratch, i);
   });
 }
 
@@ -163,7 +163,7 @@ PyObject* words_of(PyObject*, PyObject* args) {
     for (size_t i = 0; i < texts.documents; ++i) {
       words<true>(texts.start(i), texts.length(i), texts.readable(), s);
       int64_t base = texts.start(i) - texts.data.as<uint8_t>();
-      hashes.insert(hashes.end(), s.units.begin(), s.units.end());
+      hashes.insert(hashes.end(), s.units.begin(), s.units.begin() + static_cast<ptrdiff_t>(s.count));
       for (const Span& span : s.spans) starts.push_back(base + span.start), ends.push_back(base + span.end);
       documents.push_back(static_cast<int64_t>(hashes.size()));
     }
@@ -318,7 +318,7 @@ PyObject* candidates_of(PyObject*, PyObject* args) {
   if (!expect(good, "keys must be [bands, documents], documents ascending positions of signatures")) return nullptr;
   PairRules rules{static_cast<uint32_t>(least), static_cast<uint32_t>(sure)};
   std::vector<std::vector<Candidate>> found(bands);
-  good = parallel(bands * BLOCK, threads, [&](std::atomic<size_t>& next) {
+  good = parallel(bands * RUN, threads, [&](std::atomic<size_t>& next) {
     for (size_t band; (band = next.fetch_add(1)) < bands;)
       candidates(values.as<BandKey>() + band * count, document, count, static_cast<size_t>(permutations), rules, signed_,
                  found[band]);
