@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from megatron_nlg.config.errors import MegatronNlgError
@@ -20,6 +22,8 @@ class Kernel(Protocol):
 
     UNICODE_VERSION: str
     """Of the table of word characters and of folding."""
+    SOURCES: str
+    """SHA-256 of what it was built from."""
 
     def signatures(
         self,
@@ -86,11 +90,16 @@ class Kernel(Protocol):
 
 @lru_cache(maxsize=1)
 def kernel() -> Kernel:
-    """The extension module; raises MegatronNlgError where it was not built."""
+    """The extension module; raises MegatronNlgError where it was not built, or from other sources."""
+    name = "the compiled kernel of deduplication and decontamination"
     try:
-        return cast("Kernel", importlib.import_module("data_prep.dedup._kernel"))
+        found = cast("Kernel", importlib.import_module("data_prep.dedup._kernel"))
     except ImportError as error:
         raise MegatronNlgError(
-            f"the compiled kernel of deduplication and decontamination is missing ({error}): "
+            f"{name} is missing ({error}): "
             "install a C++17 compiler (Debian: apt install g++) and Python's headers, then run `pip install -e .` again"
         ) from None
+    sources = sorted((Path(__file__).parent / "kernel").glob("*.[ch]*"))
+    if sources and hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest() != found.SOURCES:
+        raise MegatronNlgError(f"{name} was built from other sources than are here: run `pip install -e .` again")
+    return found

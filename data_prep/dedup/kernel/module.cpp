@@ -392,6 +392,9 @@ PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", nullptr, -1, METHODS, nu
 
 PyMODINIT_FUNC PyInit__kernel() {
   PyObject* module = PyModule_Create(&MODULE);
-  if (module) PyModule_AddStringConstant(module, "UNICODE_VERSION", UNICODE_VERSION);
+  if (module) {
+    PyModule_AddStringConstant(module, "UNICODE_VERSION", UNICODE_VERSION);
+    PyModule_AddStringConstant(module, "SOURCES", SOURCES);
+  }
   return module;
 }

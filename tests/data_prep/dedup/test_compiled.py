@@ -20,3 +20,13 @@ def test_a_missing_kernel_is_one_line_with_its_mend(monkeypatch: pytest.MonkeyPa
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     assert kernel().UNICODE_VERSION
+
+
+def test_a_kernel_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel(), "SOURCES", "0" * 64)
+    kernel.cache_clear()
+    with pytest.raises(MegatronNlgError, match="was built from other sources than are here: run `pip install -e"):
+        kernel()
+    monkeypatch.undo()
+    kernel.cache_clear()
+    assert kernel().UNICODE_VERSION
