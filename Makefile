@@ -54,6 +54,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.startup
 	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python -m benchmarks.train_cpu
+	$(BIN)/python -m benchmarks.dedup
 
 # No .venv: the machine's own torch is what is measured.
 bench-gpu:

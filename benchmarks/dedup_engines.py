@@ -178,9 +178,9 @@ ENGINES: dict[str, tuple[str, Callable[[Any], Labels]]] = {
     "rensa": ("texts", rensa),
     "datasketch bulk, xxh32": ("texts", lambda texts: datasketch(texts, True)),
     "datasketch bulk, SHA-1": ("texts", lambda texts: datasketch(texts, False)),
-    "this project, JSONL read": ("jsonl", ours_from_jsonl),
-    "rensa, JSONL read": ("jsonl", lambda path: rensa(list(from_jsonl(path)))),
-    "datasketch bulk, xxh32, JSONL read": ("jsonl", lambda path: datasketch(list(from_jsonl(path)), True)),
+    "this project, JSONL read by polars": ("jsonl", ours_from_jsonl),
+    "rensa, JSONL read by orjson": ("jsonl", lambda path: rensa(list(from_jsonl(path)))),
+    "datasketch bulk, xxh32, JSONL read by orjson": ("jsonl", lambda path: datasketch(list(from_jsonl(path)), True)),
     "datatrove, whole pipeline": ("jsonl", datatrove),
 }
 """name -> (what it starts from, function)."""
