@@ -1,8 +1,9 @@
 """A linear classifier on hashed words and word 2-grams: the function fastText's supervised models compute.
 
 Without a hidden non-linearity fastText's average of embeddings times an output matrix is, for two classes, the average
-of one weight a feature. Those weights are learnt here by SciPy's L-BFGS on the logistic loss, which is convex: the same
-data give the same model. A model is two arrays in a safetensors file, with its checksum in a JSON file.
+of one weight a feature. Those weights are learnt here by SciPy's truncated Newton method on the logistic loss: the same
+data give the same model, on any number of cores. A model is two arrays in a safetensors file, with its checksum in a
+JSON file.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from megatron_nlg.config.errors import InputError
 
 WEIGHTS, ABOUT = "quality.safetensors", "quality.json"
 _MEND = "give a folder in which megatron-nlg prep trained a classifier, such as shards/quality"
-_DECAY = 1e-7
-_ITERATIONS = 100
+_DECAY = 1e-3
+_EVALUATIONS = 200
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(29))
 
 
@@ -92,8 +93,10 @@ def train(features: Features, good: NDArray[np.bool_], bits: int, max_words: int
     from scipy.sparse import csr_array
 
     counts = np.diff(features.starts)
-    values = np.repeat(1 / np.maximum(counts, 1), counts)
-    matrix = csr_array((values, features.buckets, features.starts), shape=(len(counts), 1 << bits))
+    # Means of hundreds of features are small, and so would be all slopes: scaled, an average document has length one.
+    scale = np.sqrt(max(counts.mean(), 1))
+    values = np.repeat(scale / np.maximum(counts, 1), counts)
+    matrix = csr_array((values, features.buckets, features.starts), shape=(len(counts), 1 << bits), copy=True)
     matrix.sum_duplicates()
     # What only one document has says nothing about others: its weight stays 0, and most weights need not be searched.
     used = np.flatnonzero(np.bincount(matrix.indices, minlength=1 << bits) > 1)
@@ -105,12 +108,13 @@ def train(features: Features, good: NDArray[np.bool_], bits: int, max_words: int
         weights, bias = parameters[:-1], parameters[-1]
         margin = sign * (matrix @ weights + bias)
         slope = -sign * share * _sigmoid(-margin)
-        value = float(share @ np.logaddexp(0, -margin) + 0.5 * _DECAY * weights @ weights)
+        value = float((share * np.logaddexp(0, -margin)).sum() + 0.5 * _DECAY * (weights * weights).sum())
         return value, np.append(matrix.T @ slope + _DECAY * weights, slope.sum())
 
-    found = minimize(loss, np.zeros(len(used) + 1), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    # Of SciPy's methods the one without BLAS, whose threads would add numbers in an order that hangs on their count.
+    found = minimize(loss, np.zeros(len(used) + 1), jac=True, method="TNC", options={"maxfun": _EVALUATIONS})
     weights = np.zeros(1 << bits, np.float32)
-    weights[used] = found.x[:-1]
+    weights[used] = found.x[:-1] * scale
     return Model(weights, float(np.float32(found.x[-1])), max_words)
 
 

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +29,35 @@ def test_features_are_words_and_pairs_of_their_document_alone() -> None:
     assert parts.buckets.tolist() == found.buckets.tolist()
 
 
+def test_the_model_does_not_depend_on_the_number_of_threads() -> None:
+    code = (
+        "import hashlib, numpy as np, pyarrow as pa\n"
+        "from data_prep.classifier import features_of, train\n"
+        "draw = np.random.default_rng(1)\n"
+        "texts = [' '.join(map(str, draw.integers(i % 2 * 3000, 9000, 300))) for i in range(200)]\n"
+        "model = train(features_of(pa.array(texts, pa.large_string()), 17, 0), np.arange(200) % 2 == 0, 17, 0)\n"
+        "print(hashlib.sha256(model.weights.tobytes()).hexdigest())"
+    )
+    outputs = set()
+    for threads in ("1", "2", "7"):
+        names = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        command = [sys.executable, "-c", code]
+        outputs.add(subprocess.run(command, env={**os.environ, **names}, capture_output=True, check=True).stdout)
+    assert len(outputs) == 1
+
+
 def test_it_learns_what_tells_two_kinds_of_text_apart(tmp_path: Path) -> None:
     good = [sentence(i, 60) for i in range(60)]
     bad = [" ".join(reversed(sentence(1000 + i, 60).replace("e", "i").split())) for i in range(30)]
     data = texts(*good[:50], *bad[:25])
     labels = np.arange(75) < 50
-    model = train(features_of(data, 16, 100), labels, 16, 100)
-    again = train(features_of(data, 16, 100), labels, 16, 100)
+    features = features_of(data, 16, 100)
+    model = train(features, labels, 16, 100)
+    again = train(features, labels, 16, 100)  # what it was given is as it was
     assert np.array_equal(model.weights, again.weights)
     assert (model.scores(texts(*good[50:])) > 0.5).all()
     assert (model.scores(texts(*bad[25:])) < 0.5).all()
+    assert np.array_equal(model.of_features(features), model.scores(data))
     save_model(tmp_path, model, {"held_out_accuracy": 1.0})
     loaded, about = load_model(tmp_path)
     assert np.array_equal(loaded.scores(data), model.scores(data))
