@@ -40,6 +40,6 @@ def test_every_stage_of_the_example(tmp_path: Path, capsys: pytest.CaptureFixtur
     for source in ("books", "forum"):
         assert stages["quality"]["sources"][source]["dropped"] == {}
     quiz = json.loads((tmp_path / "out" / "stats.json").read_text())["decontaminate"]["tasks"]["quiz"]
-    assert quiz["documents"] >= 6  # of twelve questions from pages, some of which are dropped before
+    assert quiz["documents"] >= 1  # of twelve pages with a question; quality drops most of them before
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     assert len(rejects) == 7
