@@ -130,8 +130,9 @@ def gigatoken_written(folder: Path, workers: int, form: str) -> Run:
         source = gigatoken.ParquetFileSource(paths, column="text")
         found = encoder.encode_files(source, parallel=workers > 1)
         builder = IndexedDatasetBuilder(str(folder / "giga.bin"), dtype=np.uint16)
-        builder.data_file.write(np.asarray(ak.flatten(found), dtype=np.uint16).tobytes())
-        builder.sequence_lengths = np.asarray(ak.num(found, axis=1)).tolist()
+        ids, ends = np.asarray(ak.flatten(found)), np.cumsum(np.asarray(ak.num(found, axis=1)))
+        builder.data_file.write(np.insert(ids.astype(np.uint16), ends, 0).tobytes())  # 0 ends a document
+        builder.sequence_lengths = (np.diff(ends, prepend=0) + 1).tolist()
         builder.document_indices = list(range(len(found) + 1))
         builder.finalize(str(folder / "giga.idx"))
         return sum(builder.sequence_lengths)
@@ -300,7 +301,19 @@ def main() -> int:
             for workers in counts:
                 rows.append(measure(way, folder, workers, 1 if slow or args.quick else args.repeats))
                 print(json.dumps(rows[-1]), flush=True)
-    result = {"machine": machine, "corpus": corpus, "quick": args.quick, "rows": rows, "ratios": compare(rows)}
+        newest = max(folder.glob("ours-bpe/*/all.bin"), key=lambda path: path.stat().st_mtime_ns)
+        same = {
+            end: newest.with_suffix(end).read_bytes() == (folder / f"giga{end}").read_bytes()
+            for end in (".bin", ".idx")
+        }
+    result = {
+        "machine": machine,
+        "corpus": corpus,
+        "quick": args.quick,
+        "same_bytes_as_gigatoken": all(same.values()),
+        "rows": rows,
+        "ratios": compare(rows),
+    }
     print(json.dumps(result["ratios"]))
     args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0

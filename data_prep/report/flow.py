@@ -90,8 +90,8 @@ def flow_diagram(stages: Sequence[Stage], tokens: Mapping[str, Mapping[str, int]
     parts += _last_column(20 + len(stages) * COLUMN, stages[-1], tokens, paint)
     width = 20 + len(stages) * COLUMN + 260
     return (
-        f'<svg class="diagram" viewBox="0 0 {width} {deepest + 6:g}" style="max-width:{width}px" role="img" '
-        f'aria-label="documents by stage">{"".join(parts)}</svg>'
+        f'<svg class="diagram" viewBox="0 0 {width} {deepest + 6:g}" '
+        f'style="max-width:{width}px;min-width:{0.7 * width:g}px" role="img" aria-label="documents by stage">{"".join(parts)}</svg>'
     )
 
 

@@ -83,8 +83,9 @@ def _flow(stats: Mapping[str, Any]) -> str:
             )
     heads = ("stage", "source", "#documents in", "#out", "#change", "#text in", "#text out")
     note = "Bands are as thick as their text is large, by source; red is what a stage dropped or cut."
+    picture = flow_diagram(stages, stats.get("tokens", {}))
     numbers = f"<details><summary>By stage and source</summary>{table(heads, rows)}</details>"
-    return section("Flow of documents", note, flow_diagram(stages, stats.get("tokens", {})), numbers)
+    return section("Flow of documents", note, f'<div class="scroll">{picture}</div>', numbers)
 
 
 def _reasons(stats: Mapping[str, Any]) -> str:

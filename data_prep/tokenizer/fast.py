@@ -27,6 +27,7 @@ _NEIGHBOURS = "aAs1!' \n"
 _CONTEXTS = (*((c, c) for c in _NEIGHBOURS), ("'", "a"))
 _CLASSES = {"L", "N", "M", "Lu", "Ll", "Lt", "Lm", "Lo"}
 _PROBED_AT_ONCE = 1024
+_BLOCK = 1024
 
 
 class Unsuited(Exception):  # noqa: N818 (it is an answer)
@@ -111,14 +112,12 @@ def _beyond_ascii(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _lead_bytes(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Positions of the first bytes of characters beyond ASCII: by words of 8 bytes where these are few."""
-    whole = len(data) // 8 * 8
-    words = np.flatnonzero(data[:whole].view(np.uint64) & np.uint64(0x8080808080808080))
-    if 4 * len(words) > len(data) // 8:
-        return np.flatnonzero(data >= 0xC0)
-    likely = np.concatenate([(words[:, None] * 8 + np.arange(8)).reshape(-1), np.arange(whole, len(data))])
-    lead: NDArray[np.int64] = likely[data[likely] >= 0xC0]
-    return lead
+    """Positions of the first bytes of characters beyond ASCII: looked for in the blocks of text that have any."""
+    whole = len(data) // _BLOCK
+    blocks = np.flatnonzero(data[: whole * _BLOCK].reshape(whole, _BLOCK).max(axis=1) >= 0x80)
+    inside = np.flatnonzero(data[: whole * _BLOCK].reshape(whole, _BLOCK)[blocks] >= 0xC0)
+    rest = whole * _BLOCK + np.flatnonzero(data[whole * _BLOCK :] >= 0xC0)
+    return np.concatenate([blocks[inside // _BLOCK] * _BLOCK + inside % _BLOCK, rest])
 
 
 def _replaced(encoded: Encoded, documents: NDArray[np.int64], others: Encoded) -> Encoded:

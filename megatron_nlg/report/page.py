@@ -219,7 +219,7 @@ def _data(record: Record) -> str:
             )
     heads = ("stage", "source", "#documents in", "#documents out", "#text in", "#text out", "dropped")
     note = "Bands are as thick as their text is large, by source; red is what a stage dropped or cut."
-    return section("Data", note, flow_diagram(stages, tokens), table(heads, rows))
+    return section("Data", note, f'<div class="scroll">{flow_diagram(stages, tokens)}</div>', table(heads, rows))
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
