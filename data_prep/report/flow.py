@@ -14,7 +14,9 @@ ORDER = ("read", "extract", "language", "clean", "filter", "quality", "dedup", "
 """Of the stages of a preparation: stats.json has them by name. Others come after these."""
 MOST_REASONS = 6
 """Under a stage; the most frequent ones."""
-BAR, HEIGHT, COLUMN, TOP = 26, 260, 215, 46
+BAR, HEIGHT, TOP = 26, 260, 46
+WIDEST, NARROWEST, ALL_COLUMNS = 215, 138, 1100
+"""Of a column, and of all of them when there are many."""
 DROPPED = "#dc2626"
 
 
@@ -38,6 +40,8 @@ class _Paint:
     """Picture units a byte."""
     colors: Mapping[str, str]
     """Source -> colour."""
+    column: int
+    """Distance of two stages."""
 
 
 def stages_of(stats: Mapping[str, Any]) -> list[Stage]:
@@ -72,26 +76,30 @@ def flow_diagram(stages: Sequence[Stage], tokens: Mapping[str, Mapping[str, int]
     """
     names = list(stages[0].kept)
     whole = max(sum(stage.kept.values()) + sum(stage.lost.values()) for stage in stages) or 1
-    paint = _Paint((HEIGHT - 10.0 * len(names)) / whole, {n: COLORS[i % len(COLORS)] for i, n in enumerate(names)})
+    column = max(NARROWEST, min(WIDEST, ALL_COLUMNS // len(stages)))
+    short = column < 180
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
+    paint = _Paint((HEIGHT - 10.0 * len(names)) / whole, colors, column)
     parts, deepest = [], 0.0
     for number, stage in enumerate(stages):
-        x = 20 + number * COLUMN
+        x = 20 + number * column
         spans, end = _spans(stage, paint.scale)
         after = stages[number + 1] if number + 1 < len(stages) else None
         following = _spans(after, paint.scale)[0] if after else spans
         for name in names:
-            ends = (x + BAR, spans[name]), (x + COLUMN, following[name])
+            ends = (x + BAR, spans[name]), (x + column, following[name])
             parts.append(_band(*ends, stage.kept[name] * paint.scale, paint.colors[name]))
             parts.append(_bars((x, spans[name]), stage, name, paint))
-        parts += _heading(x, stage)
-        reasons, bottom = _reasons(x, end + 18, stage)
+        parts += _heading(x, stage, short)
+        reasons, bottom = _reasons(x, end + 18, stage, short)
         parts += reasons
         deepest = max(deepest, bottom)
-    parts += _last_column(20 + len(stages) * COLUMN, stages[-1], tokens, paint)
-    width = 20 + len(stages) * COLUMN + 260
+    parts += _last_column(20 + len(stages) * column, stages[-1], tokens, paint)
+    width = 20 + len(stages) * column + 260
+    style = f"max-width:{width}px;min-width:{0.7 * width:g}px"
     return (
-        f'<svg class="diagram" viewBox="0 0 {width} {deepest + 6:g}" '
-        f'style="max-width:{width}px;min-width:{0.7 * width:g}px" role="img" aria-label="documents by stage">{"".join(parts)}</svg>'
+        f'<svg class="diagram" viewBox="0 0 {width} {deepest + 6:g}" style="{style}" role="img" '
+        f'aria-label="documents by stage">{"".join(parts)}</svg>'
     )
 
 
@@ -126,19 +134,29 @@ def _bars(at: tuple[float, float], stage: Stage, name: str, paint: _Paint) -> st
     )
 
 
-def _heading(x: float, stage: Stage) -> list[str]:
+def _heading(x: float, stage: Stage, short: bool) -> list[str]:
     size = sum(stage.kept.values()) + sum(stage.lost.values())
     return [
         _text(x, TOP - 27, stage.name, "left head"),
-        _text(x, TOP - 12, f"{count_text(stage.documents[0])} documents, {bytes_text(size)}", "left sub"),
+        _text(
+            x,
+            TOP - 12,
+            f"{count_text(stage.documents[0])} documents" + ("" if short else f", {bytes_text(size)}"),
+            "left sub",
+        ),
     ]
 
 
-def _reasons(x: float, y: float, stage: Stage) -> tuple[list[str], float]:
+def _reasons(x: float, y: float, stage: Stage, short: bool) -> tuple[list[str], float]:
     parts = []
     shown = stage.reasons if len(stage.reasons) <= MOST_REASONS else stage.reasons[: MOST_REASONS - 1]
     for reason, documents, size in shown:
-        line = f"− {reason.replace('_', ' ')}: {count_text(documents)}, {bytes_text(size)}"
+        name = reason.replace("_", " ")
+        line = (
+            f"− {name[:18]}: {count_text(documents)}"
+            if short
+            else f"− {name}: {count_text(documents)}, {bytes_text(size)}"
+        )
         parts.append(_text(x, y, line, "left drop"))
         y += 16
     if len(shown) < len(stage.reasons):

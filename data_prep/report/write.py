@@ -12,7 +12,7 @@ from data_prep.report.samples import Sample, dropped, kept, rejected
 from data_prep.stages.base import Progress
 
 REPORT = "report.html"
-_VERSION = 2
+_VERSION = 1
 
 
 def write_report(progress: Progress) -> Path:

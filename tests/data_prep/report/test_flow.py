@@ -50,3 +50,13 @@ def test_a_corpus_that_lost_everything_is_drawn() -> None:
     svg = flow_diagram(stages_of({"stages": {"read": {"sources": {"<a>": nothing}}}}), {})
     assert "&lt;a&gt;" in svg
     assert "nan" not in svg
+
+
+def test_many_stages_and_many_reasons_stay_apart() -> None:
+    reasons = {f"reason_{i}_with_a_long_name": {"documents": 9 - i, "bytes": 1} for i in range(8)}
+    one = {"documents_in": 99, "bytes_in": 9, "documents_out": 9, "bytes_out": 9, "dropped": reasons}
+    svg = flow_diagram(stages_of({"stages": {f"stage{i}": {"sources": {"a": one}} for i in range(9)}}), {})
+    assert texts(svg, "left drop")[:6] == [*(f"− reason {i} with a lo: {9 - i}" for i in range(5)), "− 3 more reasons"]
+    assert texts(svg, "left sub")[0] == "99 documents"
+    starts = [float(e.get("x", 0)) for e in ElementTree.fromstring(svg).iter("text") if e.get("class") == "left head"]
+    assert starts[1] - starts[0] == 138
