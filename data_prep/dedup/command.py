@@ -55,8 +55,7 @@ def run(args: argparse.Namespace) -> int:
         for stage in (Read(), RemoveDuplicates()):
             progress.done[stage.name] = stage.run(progress)
         found = found_in(out)
-        if not found.done.was_done or not (out / TABLE).exists():
-            write_table(found, out / TABLE)
+        write_table(found, out / TABLE)
         write_text_if_changed(out / "stats.json", json_text({"dedup": found.done.summary["clusters"]}))
     about, kept = found.done.summary["clusters"], int(found.keep.sum())
     print(

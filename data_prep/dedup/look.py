@@ -50,12 +50,21 @@ def found_in(out: Path) -> Found:
 
 
 def write_table(found: Found, path: Path) -> None:
-    """`clusters.parquet`: id, cluster (the same number for the same cluster) and keep of every document, in order."""
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, _TABLE_SCHEMA, compression="zstd") as writer:
+    """`clusters.parquet`: id, cluster (the same number for the same cluster) and keep of every document, in order.
+
+    It names the stage's key, and is left alone when it is of this very deduplication.
+    """
+    schema = _TABLE_SCHEMA.with_metadata({"key": found.done.key})
+    try:
+        if pq.read_schema(path).metadata == schema.metadata:
+            return
+    except (OSError, pa.ArrowInvalid):
+        pass  # not there, or damaged
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for i, shard in enumerate(found.shards.paths.values()):
             here = slice(found.shards.starts[i], found.shards.starts[i + 1])
             columns = [read_table(shard, ["id"])["id"], pa.array(found.cluster[here]), pa.array(found.keep[here])]
-            writer.write_table(pa.Table.from_arrays(columns, schema=_TABLE_SCHEMA))
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def largest(found: Found, count: int) -> list[NDArray[np.int64]]:

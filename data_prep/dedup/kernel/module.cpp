@@ -59,6 +59,7 @@ struct Texts {
   size_t length(size_t i) const {
     return static_cast<size_t>(offsets.as<int64_t>()[i + 1] - offsets.as<int64_t>()[i]);
   }
+  size_t bytes() const { return documents ? static_cast<size_t>(start(documents) - start(0)) : 0; }
   const uint8_t* readable() const { return data.as<uint8_t>() + data.count<uint8_t>(); }
 };
 
@@ -160,6 +161,8 @@ PyObject* words_of(PyObject*, PyObject* args) {
   std::vector<int64_t> starts, ends, documents{0};
   bool good = parallel(texts.documents, 1, [&](std::atomic<size_t>&) {
     Scratch s;
+    size_t some = texts.bytes() / 5;  // a word and its space: growing would copy what pages hold already
+    hashes.reserve(some), starts.reserve(some), ends.reserve(some);
     for (size_t i = 0; i < texts.documents; ++i) {
       words<true>(texts.start(i), texts.length(i), texts.readable(), s);
       int64_t base = texts.start(i) - texts.data.as<uint8_t>();
@@ -183,6 +186,7 @@ PyObject* shingles_of(PyObject*, PyObject* args) {
   std::vector<int64_t> documents{0};
   bool good = parallel(texts.documents, 1, [&](std::atomic<size_t>&) {
     SignScratch s;
+    hashes.reserve(by_character ? texts.bytes() : texts.bytes() / 5);
     for (size_t i = 0; i < texts.documents; ++i) {
       size_t count = shingle(texts.start(i), texts.length(i), texts.readable(), by_character != 0,
                              static_cast<size_t>(size), s);

@@ -41,11 +41,37 @@ def test_files_to_clusters(files: list[Path], tmp_path: Path, capsys: pytest.Cap
         i for path in sorted((out / "shards/dedup").glob("*.parquet")) for i in pq.read_table(path)["id"].to_pylist()
     ]
     assert left == [row["id"] for row in rows if row["keep"]]
+    before = (out / "clusters.parquet").stat().st_mtime_ns
+    assert dedup(*words) == 0
+    assert (out / "clusters.parquet").stat().st_mtime_ns == before
     sizes = json.loads((out / "stats.json").read_text())["dedup"]["sizes"]
     largest = max(map(int, sizes))
     assert f"cluster 1 of {sum(sizes.values())}: {largest} documents" in shown
     assert shown.count("  kept ") == 1
     assert (out / "clusters.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_of_another_threshold_does_not_stay(files: list[Path], tmp_path: Path) -> None:
+    words = ["--input", *files, "--output", tmp_path / "out", "--text-key", "body", "--workers", 1]
+    assert dedup(*words, "--threshold", 0.7) == 0
+    loose = (tmp_path / "out/clusters.parquet").read_bytes()
+    assert dedup(*words, "--threshold", 0.95) == 0
+    assert (tmp_path / "out/clusters.parquet").read_bytes() != loose
+    (tmp_path / "out/clusters.parquet").write_bytes(loose)  # as if killed between the stage and its table
+    assert dedup(*words, "--threshold", 0.95) == 0
+    assert (tmp_path / "out/clusters.parquet").read_bytes() != loose
+    (tmp_path / "out/clusters.parquet").write_bytes(loose[:100])
+    assert dedup(*words, "--threshold", 0.7) == 0
+    assert (tmp_path / "out/clusters.parquet").read_bytes() == loose
+
+
+def test_a_recipes_clusters(files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"{{name: s, paths: [{files[0]}], text_key: body}}"
+    rest = "clean: {min_characters: 1}\ntokenizer: {kind: char}\nprocesses: 1\n"
+    (tmp_path / "r.yaml").write_text(f"out: {tmp_path / 'out'}\nsources: [{source}]\n{rest}")
+    assert dedup(tmp_path / "r.yaml", "--show", 3, "--plot") == 0
+    assert capsys.readouterr().out.count("  kept ") == 3
+    assert (tmp_path / "out/clusters.png").exists()
 
 
 @pytest.mark.slow
