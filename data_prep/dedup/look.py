@@ -104,9 +104,9 @@ def draw(found: Found, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     sizes = {int(size): count for size, count in about["sizes"].items()}
     left.loglog(list(sizes), list(sizes.values()), "o")
-    for axis in (left.xaxis, left.yaxis):
+    for axis, values in ((left.xaxis, sizes), (left.yaxis, sizes.values())):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}" if max([*sizes, *sizes.values()], default=0) < 20 else "")
+        axis.set_minor_formatter("{x:g}" if max(values, default=0) < 20 else "")
     left.set(title=f"{about['clusters']:,} clusters", xlabel="documents in a cluster", ylabel="clusters")
     if "bands" in about:
         _draw_similarity(right, about)
