@@ -52,6 +52,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.corruption
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.read
 	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python -m benchmarks.train_cpu
 	$(BIN)/python -m benchmarks.dedup

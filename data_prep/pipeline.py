@@ -29,7 +29,7 @@ from data_prep.stages.read import REJECTS, Read
 from data_prep.stages.tokenize import Tokenize
 from data_prep.stages.tokenizer import TrainTokenizer, given_tokenizer
 from data_prep.tally import Tally
-from megatron_nlg.config.errors import ConfigError
+from megatron_nlg.config.errors import ConfigError, InputError
 
 STAGES: tuple[Stage, ...] = (
     Read(),
@@ -66,7 +66,10 @@ def find_inputs(recipe: Recipe) -> Inputs:
 def prepare(recipe: Recipe, inputs: Inputs, job: Job, last: str) -> Iterator[tuple[str, Done | Blend]]:
     """Run the stages up to `last`, yielding each as it is finished; finished ones are kept."""
     progress = Progress(recipe, inputs, job)
-    for stage in STAGES[: [stage.name for stage in STAGES].index(last) + 1]:
+    stages = STAGES[: [stage.name for stage in STAGES].index(last) + 1]
+    if not stages[-1].wanted(recipe):
+        raise InputError(f"the recipe has no section {last}, so there is nothing to do; add one, or name another stage")
+    for stage in stages:
         if not stage.wanted(recipe):
             continue
         result = stage.run(progress)

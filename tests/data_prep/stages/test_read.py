@@ -62,3 +62,8 @@ def test_too_many_rejects_stop_the_run(recipe: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert read(recipe, "read.max_reject_share=0.03") == 2  # also of what was read before
     assert "a.jsonl:9" in capsys.readouterr().err
+
+
+def test_a_stage_that_the_recipe_does_not_have(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prep", "filter", str(recipe)]) == 2
+    assert "the recipe has no section filter" in capsys.readouterr().err
