@@ -35,7 +35,9 @@ def write_example(folder: Path, seed: int) -> dict[str, int]:
     for i, text in enumerate(books):
         _write(folder / "books" / f"{i:03}.txt", text.encode())
     planted = _write_forum(folder / "forum", forum, draw) | _write_web(folder / "web", web, books, draw)
-    return {"books": len(books)} | planted | _write_evaluation(folder / "evaluation", web, draw)
+    return (
+        {"books": len(books)} | planted | _write_evaluation(folder / "evaluation", [*forum[20:28], *web[20:24]], draw)
+    )
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -115,8 +117,8 @@ def _chatter(draw: random.Random) -> str:
 
 
 def _write_evaluation(folder: Path, texts: Sequence[str], draw: random.Random) -> dict[str, int]:
-    """Questions of which some stand in the crawl word by word, and some nowhere."""
-    words = [text.split() for text in texts[20:32]]
+    """Questions of which some stand in `texts` word by word, and some nowhere."""
+    words = [text.split() for text in texts]
     rows = [{"text": " ".join(part[len(part) // 2 :][:40])} for part in words]
     rows += [{"text": " ".join(draw.choices(_CHATTER, k=30)) + f" number {i}?"} for i in range(12)]
     _write(folder / "quiz.jsonl", _lines(rows))
