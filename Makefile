@@ -55,6 +55,9 @@ bench: venv
 	$(BIN)/python -m benchmarks.read
 	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python -m benchmarks.train_cpu
+	$(BIN)/python -m benchmarks.tokenize
+	$(BIN)/python -m benchmarks.prep_pipeline
+	$(BIN)/python -m benchmarks.prep_faults
 	$(BIN)/python -m benchmarks.dedup
 
 # No .venv: the machine's own torch is what is measured.
