@@ -94,7 +94,7 @@ def read_rates(folder: Path, found: list[str], repeats: int) -> dict[str, float]
                 len(data), lambda data=data: [*map(orjson.loads, data.splitlines())], repeats
             )
         except ImportError:
-            pass
+            print("orjson is not installed and not measured")
     return out
 
 

@@ -40,10 +40,12 @@ def report(rule: BlendRule, weight: Mapping[str, float], tokens: Mapping[str, in
     return {"budget": budget, "samples": samples, "sequence_length": rule.sequence_length, "sources": sources}
 
 
-def table(about: Mapping[str, Any]) -> str:
-    """A report as lines of text."""
-    heads = ("source", "tokens", "share", "epochs", "samples", "tokens read")
-    rows = [
+HEADS = ("source", "tokens", "share", "epochs", "samples", "tokens read")
+
+
+def cells(about: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A report's rows under HEADS, one a source."""
+    return [
         (
             name,
             f"{row['tokens']:,}",
@@ -54,9 +56,14 @@ def table(about: Mapping[str, Any]) -> str:
         )
         for name, row in about["sources"].items()
     ]
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+
+
+def table(about: Mapping[str, Any]) -> str:
+    """A report as lines of text."""
+    rows = cells(about)
+    widths = [max(len(row[i]) for row in [HEADS, *rows]) for i in range(len(HEADS))]
     lines = [f"{about['budget']:,} tokens, {about['samples']:,} samples of {about['sequence_length']:,}"]
-    for row in [heads, *rows]:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
+    for first, *rest in [HEADS, *rows]:
+        right = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *right]))
     return "\n".join(lines)

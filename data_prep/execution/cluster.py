@@ -38,8 +38,9 @@ class Task:
         """Run this rank's share; the first error with a mend ends it."""
         use_one_core()
         os.chdir(self.directory)
+        missing = self.units.missing().arguments  # a task that is started again has done some
         for name in list(self.units.arguments)[rank::world_size]:
-            if name in self.units.missing().arguments and not self.units.run_and_record(name):
+            if name in missing and not self.units.run_and_record(name):
                 return
 
 
@@ -96,6 +97,9 @@ class Cluster:
         shutil.rmtree(logs, ignore_errors=True)
         make_folder(logs)
         try:
+            from loguru import logger
+
+            logger.disable("datatrove")  # what it tells of its jobs is in their folder
             if self.settings.engine == "slurm":
                 from data_prep.execution.slurm import submit
 

@@ -30,8 +30,9 @@ class Units:
     """name -> argument, in the order of the results."""
 
     def missing(self) -> Units:
-        """Those without a result."""
-        return replace(self, arguments={n: a for n, a in self.arguments.items() if not self._result(n).exists()})
+        """Those without a result, by one look at the folder: there may be many, on a disk that is far away."""
+        done = self._left_by("unit")
+        return replace(self, arguments={n: a for n, a in self.arguments.items() if n not in done})
 
     def only(self, name: str) -> Units:
         """One of them: what another process needs."""
@@ -53,19 +54,24 @@ class Units:
 
     def forget_errors(self) -> None:
         """Remove what an earlier attempt recorded."""
-        for name in self.arguments:
+        for name in self._left_by("error"):
             self._error(name).unlink(missing_ok=True)
 
     def raise_recorded(self) -> None:
         """Raise the first error that `run_and_record` has left."""
-        for name in self.arguments:
-            if self._error(name).exists():
-                found = read_json(self._error(name), _MEND)
-                raise _KINDS[found["kind"]](found["message"])
+        for name in sorted(self._left_by("error")):
+            found = read_json(self._error(name), _MEND)
+            raise _KINDS[found["kind"]](found["message"])
 
     def results(self) -> dict[str, Result]:
         """Results of all, in the order of the arguments."""
         return {name: read_json(self._result(name), _MEND)["result"] for name in self.arguments}
+
+    def _left_by(self, kind: str) -> set[str]:
+        """Names that have a file `NAME.kind.json`."""
+        ending = f".{kind}.json"
+        found = {path.name.removesuffix(ending) for path in self.folder.glob(f"*{ending}")}
+        return found & self.arguments.keys()
 
     def _result(self, name: str) -> Path:
         return self.folder / f"{name}.unit.json"

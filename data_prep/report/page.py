@@ -12,6 +12,7 @@ from data_prep.report.html import document, section, table
 from data_prep.report.lengths import edge_labels, trimmed
 from data_prep.report.samples import Sample
 from data_prep.report.text import bytes_text, count_text
+from data_prep.weights import HEADS, cells
 
 _REASONS = 24
 
@@ -168,17 +169,6 @@ def _blend(stats: Mapping[str, Any]) -> str:
     about = stats.get("blend")
     if not about:
         return ""
-    rows = [
-        (
-            name,
-            f"{row['tokens']:,}",
-            f"{row['share']:.2%}",
-            f"{row['epochs']:.2f}",
-            f"{row['samples']:,}",
-            f"{row['tokens_read']:,}",
-        )
-        for name, row in about["sources"].items()
-    ]
     picture = shares(
         {
             "has": {name: row["tokens"] for name, row in about["sources"].items()},
@@ -189,8 +179,8 @@ def _blend(stats: Mapping[str, Any]) -> str:
         f"A training run of {about['budget']:,} tokens: {about['samples']:,} samples of {about['sequence_length']:,}. "
         "Above, the share of each source in the corpus; below, in what is read."
     )
-    heads = ("source", "#tokens", "#share", "#epochs", "#samples", "#tokens read")
-    return section("Blend", note, picture, table(heads, rows))
+    heads = [HEADS[0], *(f"#{head}" for head in HEADS[1:])]
+    return section("Blend", note, picture, table(heads, cells(about)))
 
 
 def _samples(samples: Samples) -> str:
