@@ -26,6 +26,23 @@ class Slurm(Section):
     """Shell lines at the start of the job: modules, environment variables of the fabric."""
 
 
+class Level(Section):
+    """One kind of link of a fabric that is a tree: from each GPU, or node, or leaf switch …, to what it hangs on."""
+
+    name: str
+    """What hangs on it: gpu, node, leaf, spine, …"""
+    bandwidth_gbs: Annotated[float, Field(gt=0)]
+    """Of one such link, all its cables together, in each direction, GB/s (1e9 bytes)."""
+    latency_us: Annotated[float, Field(ge=0)] = 0.0
+    """End to end, of a message between two GPUs whose paths meet above this link, µs."""
+    rails: Positive = 1
+    """Separate cables that share the bandwidth: GPU g of a node of n uses rail g × rails // n only."""
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the bandwidth that large messages reach."""
+    size: Positive | None = None
+    """Links of the level below that meet here, of a regular tree; the last one may have fewer. Not for the GPU's."""
+
+
 class Cluster(Section):
     """A cluster of equal nodes."""
 
@@ -41,6 +58,10 @@ class Cluster(Section):
     """Dense bf16 peak of one accelerator, TFLOP/s."""
     memory_gib: Annotated[float, Field(gt=0)] | None = None
     """Memory of one accelerator, or of the machine when it has none, GiB."""
+    levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
+    """Links from the GPU's to those below the root of the tree: at least the GPU's and the node's."""
+    switches: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] | None = None
+    """An uneven tree: switch -> what hangs on it, other switches or nodes as in SLURM's host lists, such as n[1-20]."""
     slurm: Slurm = Slurm()
     """How SLURM is asked for nodes."""
 
