@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -84,13 +85,14 @@ def ours(folder: Path, workers: int, kind: str = "bpe") -> Run:
     about = (str(folder / kind), tokenizer.identity, True, kind == "bpe")
 
     def run(work: Path, shards: list[str]) -> int:
+        shutil.rmtree(work, ignore_errors=True)  # as the peers write over what they wrote before
         tasks = {f"{shard}-{i}": (folder / f"{shard}.parquet", *about) for i, shard in enumerate(shards)}
         job.map_units("", work, tokenize_unit, tasks)
         return int(job.map_units("", work, join_unit, {"all": (list(tasks), meta, True)})["all"]["tokens"])
 
     _write_start(folder)
-    run(out / f"warm-{time.time_ns()}", ["start"] * 4 * workers)  # each worker has loaded the tokenizer
-    return lambda: run(out / str(time.time_ns()), [f"s-{i}" for i in range(SHARDS)])
+    run(out / "warm", ["start"] * 4 * workers)  # each worker has loaded the tokenizer
+    return lambda: run(out / "tokens", [f"s-{i}" for i in range(SHARDS)])
 
 
 def _write_start(folder: Path) -> None:
@@ -313,10 +315,9 @@ def main() -> int:
             for workers in counts:
                 rows.append(measure(way, folder, workers, 1 if slow or args.quick else args.repeats))
                 print(json.dumps(rows[-1]), flush=True)
-        newest = max(folder.glob("ours-bpe/*/all.bin"), key=lambda path: path.stat().st_mtime_ns)
+        made = folder / "ours-bpe" / "tokens" / "all"
         same = {
-            end: newest.with_suffix(end).read_bytes() == (folder / f"giga{end}").read_bytes()
-            for end in (".bin", ".idx")
+            end: made.with_suffix(end).read_bytes() == (folder / f"giga{end}").read_bytes() for end in (".bin", ".idx")
         }
     result = {
         "machine": machine,

@@ -11,7 +11,6 @@ all little-endian. Here a document is one sequence, so D = S + 1 and the boundar
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import struct
 from array import array
@@ -30,7 +29,6 @@ MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
 _HEADER = struct.Struct("<9sQBQQ")
 _CODES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 6: np.float64, 7: np.float32, 8: np.uint16}
-_COPY_BYTES = 16 << 20
 _MEND = "prepare the corpus again (megatron-nlg prep run)"
 
 TokenDtype = np.dtype[Any]
@@ -63,15 +61,13 @@ def idx_path(prefix: Path) -> Path:
 class IndexedWriter:
     """Writes one pair of token files; both appear at exit, `.idx` last, or neither does.
 
-    `digest` is the SHA-256 of the `.bin` written so far, unless `hashed` is off: for parts, which are hashed when they
-    are joined. Tokens stream to disk; 4 bytes a document stay in memory.
+    Tokens stream to disk; 4 bytes a document stay in memory.
     """
 
-    def __init__(self, prefix: Path, dtype: TokenDtype, hashed: bool = True):
+    def __init__(self, prefix: Path, dtype: TokenDtype):
         if dtype not in (np.uint16, np.int32):
             raise ValueError(f"token files hold uint16 or int32, not {dtype}")
         self.prefix, self.dtype = prefix, dtype
-        self.digest, self._hashed = hashlib.sha256(), hashed
         self._lengths = array("i")
         self._temporary = bin_path(prefix).with_name(f".{prefix.name}.bin.{os.uname().nodename}.{os.getpid()}.tmp")
 
@@ -105,9 +101,6 @@ class IndexedWriter:
             self._file.flush()
             with bin_path(prefix).open("rb") as stream:
                 _copy(stream.fileno(), self._file.fileno(), info.tokens * info.dtype.itemsize)
-                # From the page cache, at the hash's own speed: a small part of what making the tokens cost.
-                while chunk := stream.read(_COPY_BYTES):
-                    self.digest.update(chunk)
         except OSError as error:
             raise disk_error(error, bin_path(self.prefix)) from error
         return info
@@ -117,8 +110,6 @@ class IndexedWriter:
             self._file.write(data)
         except OSError as error:
             raise disk_error(error, bin_path(self.prefix)) from error
-        if self._hashed:
-            self.digest.update(data)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -34,7 +34,7 @@ class Tokenize(Stage):
     """Shards in parallel, then a source's parts joined."""
 
     name = "tokenize"
-    version = 2  # counts lengths
+    version = 3
 
     def run(self, progress: Progress) -> Done:
         """Bring `tokens/` up to date."""
@@ -71,7 +71,7 @@ def tokenize_unit(work: Path, name: str, task: tuple[Path, str, str, bool, bool]
     path, folder, identity, append_eod, fast = task
     tokenizer, encoder = _cached_tokenizer(folder, identity, fast)
     size, counts = 0, {"bytes": np.zeros(BINS, np.int64), "tokens": np.zeros(BINS, np.int64)}
-    with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size), hashed=False) as writer:
+    with IndexedWriter(work / name, token_dtype(tokenizer.vocab_size)) as writer:
         for batch in read_batches(path, ["text"]):
             sizes = text_bytes(batch["text"])
             size += int(sizes.sum())
@@ -114,7 +114,6 @@ def join_unit(work: Path, name: str, task: tuple[Sequence[str], Mapping[str, Any
         "tokenizer_identity": tokenizer["identity"],
         "append_eod": append_eod,
         "bin_bytes": tokens * dtype.itemsize,
-        "sha256": writer.digest.hexdigest(),
     }
     write_json(work / f"{name}.json", about)
     return about

@@ -121,7 +121,8 @@ def check_tokens(out: Path, texts: dict[str, list[str]]) -> None:
         assert all((dataset[i] == tokenizer.eod).sum() == 1 for i in range(len(dataset)))
         about = json.loads(Path(source.tokens + ".json").read_text())
         content = Path(source.tokens + ".bin")
-        assert about["sha256"] == files.file_sha256(content)
+        sums = json.loads((content.parent / "done.json").read_text())["outputs"]
+        assert sums[content.name]["sha256"] == files.file_sha256(content)
         assert about["bin_bytes"] == content.stat().st_size
         assert (about["documents"], about["tokens"]) == (source.documents, source.token_count)
         assert about["tokenizer_identity"] == tokenizer.identity == blend.tokenizer.identity
