@@ -33,6 +33,9 @@ COMMANDS = {
     ),
     "convert": Command("megatron_nlg.training.checkpoint.convert", "checkpoints into other shapes, or from DeepSpeed"),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
+    "preflight": Command(
+        "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
+    ),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),
 }

@@ -1,0 +1,44 @@
+"""The command on local ranks."""
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+
+from megatron_nlg.config.errors import InputError
+from megatron_nlg.training.preflight import command
+
+
+@pytest.mark.slow
+def test_this_machine_passes_and_a_node_that_should_be_there_does_not(tmp_path: Path) -> None:
+    run, nodes = tmp_path / "run", tmp_path / "nodes"
+    nodes.write_text("nowhere\n")
+    options = ["--run", str(run), "--nproc", "2", "--slow", "0.01", "--patience", "30", "--nodes-file", str(nodes)]
+    command = [sys.executable, "-m", "megatron_nlg.cli", "preflight", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 4, done.stderr
+    found = json.loads((run / "preflight.json").read_text())
+    (name,) = found["good"]
+    assert len(found["gemm_tflops"][name]) == 2
+    assert "bad node nowhere: 2 of 2 ranks did not answer" in done.stderr
+    assert "preflight: 1 good nodes, 1 bad" in done.stderr
+
+
+def given(*arguments: str) -> int:
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "leaves").write_text('{"leaf1": [1]}')
+    for arguments, message in (
+        (["--spares", "-1"], "--spares -1: a number from 0"),
+        (["--nodes-file", str(tmp_path / "none")], "--nodes-file .*none: can't be read"),
+        (["--leaves", str(tmp_path / "leaves")], "--leaves .*: an object of lists of node names"),
+    ):
+        with pytest.raises(InputError, match=message):
+            given("--run", str(tmp_path / "run"), *arguments)
