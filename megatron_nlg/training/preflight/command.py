@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from megatron_nlg.parallel.supervisor import Terminal
     from megatron_nlg.training.preflight.verdict import Verdict
 
-NODE_FAULT = NodeFaultError.exit_code
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -105,7 +103,9 @@ def _say(args: argparse.Namespace, verdict: Verdict, expected: list[str], termin
     for note in verdict.notes:
         print(f"note: {note}", file=terminal.err)
     print(f"preflight: {len(verdict.good)} good nodes, {len(verdict.bad)} bad ({path})", file=terminal.err)
-    return NODE_FAULT if len(verdict.bad) > args.spares or not verdict.good else 0
+    if len(verdict.bad) > args.spares or not verdict.good:
+        raise NodeFaultError(f"{len(verdict.bad)} bad nodes, {args.spares} may be: {', '.join(verdict.bad)}")
+    return 0
 
 
 def _lines(path: Path) -> list[str]:
