@@ -27,7 +27,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c $(CON
 help:
 	@echo "make demo    raw text to a trained, killed, resumed and reported GPT (CORPUS=folder for other texts)"
 	@echo "make test    the whole test suite"
-	@echo "make check   linter, formatter, types, direction of imports"
+	@echo "make check   linters, formatter, types, direction of imports"
 	@echo "make bench   all benchmarks"
 	@echo "make bench-gpu  speed and equality on the GPU, with the Python that has torch (PYTHON=, WHEELS=folder, TOY=1)"
 	@echo "make venv    .venv only; the others make it when it is missing or out of date"
@@ -45,6 +45,7 @@ check: venv
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cpu
 
 bench: venv
 	$(BIN)/python -m benchmarks.equality
