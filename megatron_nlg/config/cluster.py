@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from megatron_nlg.config.base import Section, build, read_yaml
+from megatron_nlg.config.errors import ConfigError, InputError, Problem
 from megatron_nlg.config.schema import Count, Positive
+from megatron_nlg.config.switches import expand_switches, nodes_of, tree_problems, unknown_switches
 
 
 class Slurm(Section):
@@ -24,6 +28,20 @@ class Slurm(Section):
     """The sbatch option that asks for a node's GPUs, {gpus} of them; null where SLURM does not manage them."""
     setup: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Shell lines at the start of the job: modules, environment variables of the fabric."""
+
+
+def _word(value: Any) -> Any:
+    """`value: 4` is a number in YAML and text in an environment."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class Variable(Section):
+    """An environment variable of every job."""
+
+    value: Annotated[str | None, BeforeValidator(_word)]
+    """What it is set to; null leaves a variable of an included file alone."""
+    reason: str
+    """Why, in one line: it stands beside the variable in batch scripts."""
 
 
 class Level(Section):
@@ -62,10 +80,64 @@ class Cluster(Section):
     """Links from the GPU's to those below the root of the tree: at least the GPU's and the node's."""
     switches: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] | None = None
     """An uneven tree: switch -> what hangs on it, other switches or nodes as in SLURM's host lists, such as n[1-20]."""
+    nvlink_domain: str | None = None
+    """The level whose members are NVLink domains of several nodes, such as an NVL72's rack."""
+    environment: dict[str, Variable] = Field(default_factory=dict)
+    """Variables of NCCL and CUDA on this fabric; a start is to include a file of configs/fabrics."""
     slurm: Slurm = Slurm()
     """How SLURM is asked for nodes."""
 
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster description, or raise a ConfigError that lists every problem."""
-    return build(Cluster, read_yaml(path), str(path))
+    cluster = build(Cluster, read_yaml(path), str(path))
+    if problems := list(cluster_problems(cluster)):
+        raise ConfigError(problems, str(path))
+    return cluster
+
+
+def cluster_problems(cluster: Cluster) -> Iterator[Problem]:
+    """What does not fit together in a cluster description."""
+    yield from _level_problems(cluster)
+    yield from _switch_problems(cluster)
+    for name, variable in cluster.environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield Problem(f"environment.{name}", "is no name of an environment variable", "letters, digits and _ only")
+        for part in ("value", "reason"):
+            if any(not character.isprintable() for character in getattr(variable, part) or ""):
+                yield Problem(
+                    f"environment.{name}.{part}", "has a line break or another control character", "use one line"
+                )
+
+
+def _level_problems(cluster: Cluster) -> Iterator[Problem]:
+    names = [level.name for level in cluster.levels]
+    if len(names) == 1:
+        yield Problem("levels", "only one is given", "at least the GPU's link and the node's are needed")
+    for i, level in enumerate(cluster.levels):
+        if level.name in names[:i]:
+            yield Problem(f"levels.{i}.name", f"{level.name} is a level already", "give each its own name")
+        if level.rails > max(cluster.gpus_per_node, 1):
+            mend = f"at most {max(cluster.gpus_per_node, 1)}, one for a GPU of a node"
+            yield Problem(f"levels.{i}.rails", f"{level.rails} rails can't all be used", mend)
+        if i < 2 and level.size is not None:
+            yield Problem(f"levels.{i}.size", f"is not for the {level.name}", "gpus_per_node says it")
+    if cluster.nvlink_domain is not None and cluster.nvlink_domain not in names[2:]:
+        mend = f"levels above the node's: {', '.join(names[2:]) or 'none'}"
+        yield Problem("nvlink_domain", f"{cluster.nvlink_domain} is no level that nodes hang on", mend)
+
+
+def _switch_problems(cluster: Cluster) -> Iterator[Problem]:
+    if cluster.switches is None:
+        return
+    try:
+        switches = expand_switches(cluster.switches)
+    except InputError as error:
+        yield Problem("switches", str(error))
+        return
+    if not cluster.levels:
+        yield Problem("switches", "links without a bandwidth", "give the levels, from the GPU's up")
+    for problem in (*tree_problems(switches), *unknown_switches(switches)):
+        yield Problem(f"switches.{problem.key}", problem.message, problem.mend)
+    if (count := len(nodes_of(switches))) != cluster.nodes:
+        yield Problem("nodes", f"is {cluster.nodes}, and {count} nodes hang on switches", f"set it to {count}")
