@@ -122,9 +122,9 @@ def _level_problems(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(f"levels.{i}.rails", f"{level.rails} rails can't all be used", mend)
         if i < 2 and level.size is not None:
             yield Problem(f"levels.{i}.size", f"is not for the {level.name}", "gpus_per_node says it")
-    if cluster.nvlink_domain is not None and cluster.nvlink_domain not in names[2:]:
-        mend = f"levels above the node's: {', '.join(names[2:]) or 'none'}"
-        yield Problem("nvlink_domain", f"{cluster.nvlink_domain} is no level that nodes hang on", mend)
+    if cluster.nvlink_domain is not None and cluster.nvlink_domain not in names[2:3]:
+        mend = f"which is {names[2]}" if len(names) > 2 else "which is not described"
+        yield Problem("nvlink_domain", f"{cluster.nvlink_domain} is not the level that nodes hang on", mend)
 
 
 def _switch_problems(cluster: Cluster) -> Iterator[Problem]:

@@ -34,6 +34,8 @@ class Fabric:
     """For each level of `members` but the last: the number of the switch that each member hangs on."""
     uplinks: tuple[tuple[float, ...] | None, ...] = ()
     """Bandwidth of each member's own link in GB/s, for levels of `members` where they differ from the level's."""
+    notes: tuple[str, ...] = ()
+    """What was assumed to make it of a cluster description and a topology, for people."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ class Fabric:
                 keep = list(dict.fromkeys(parents))
                 number = {parent: i for i, parent in enumerate(keep)}
                 above.append(tuple(number[parent] for parent in parents))
-        return Fabric(self.levels, self.gpus_per_node, tuple(members), tuple(above), tuple(uplinks))
+        return Fabric(self.levels, self.gpus_per_node, tuple(members), tuple(above), tuple(uplinks), self.notes)
 
 
 def regular_fabric(cluster: Cluster, nodes: int | None = None) -> Fabric:

@@ -52,7 +52,9 @@ def test_levels_are_positive_distinct_and_used(tmp_path: Path) -> None:
     )
     assert "levels.2.name: node is a level already" in problems(tmp_path, GOOD.replace("leaf", "node"))
     assert "levels.1.size" in problems(tmp_path, GOOD.replace("rails: 8", "size: 8"))
-    assert "nvlink_domain: rack is no level" in problems(tmp_path, GOOD + "nvlink_domain: rack")
+    assert "nvlink_domain: rack is not the level that nodes hang on; which is leaf" in problems(
+        tmp_path, GOOD + "nvlink_domain: rack"
+    )
     assert "a closing ] is expected" in problems(tmp_path, GOOD.replace("n[1-2]", "n[1-2"))
 
 

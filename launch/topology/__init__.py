@@ -1,0 +1,1 @@
+"""The real fabric, read from whatever a cluster can print: one file a format, one `Topology` out of each."""

@@ -1,0 +1,103 @@
+"""SLURM's topologies, as it prints and reads them."""
+
+import pytest
+
+from launch.topology.slurm import parse_addresses, parse_slurm
+from launch.topology.slurm_yaml import parse_slurm_yaml
+from megatron_nlg.config.errors import InputError
+from tests.launch.topology import samples
+
+TREE = {"left": ("n1", "n2"), "right": ("n3",), "spine": ("left", "right")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        samples.SCONTROL,
+        samples.SCONTROL.replace(" ", "\n   "),
+        samples.SCONTROL.replace("\n", " "),
+        samples.CONF,
+    ],
+    ids=["lines", "wrapped", "one line", "conf"],
+)
+def test_a_tree_is_read_however_it_is_printed(text: str) -> None:
+    assert parse_slurm(text, "t").switches == TREE
+
+
+def test_yaml_is_that_of_the_default_topology() -> None:
+    topology = parse_slurm_yaml(samples.YAML, "t")
+    assert topology.switches == TREE
+    assert topology.notes == ("topology main is read, not other",)
+
+
+@pytest.mark.parametrize("text", [samples.CONF_BLOCKS, samples.SCONTROL_BLOCKS])
+def test_blocks_are_domains_without_switches(text: str) -> None:
+    topology = parse_slurm(text, "t")
+    assert topology.switches == {}
+    assert topology.domains == {"n1": "b1", "n2": "b1", "n3": "b2", "n4": "b2"}
+    assert parse_slurm_yaml(samples.YAML_BLOCKS, "t").domains == topology.domains
+
+
+def test_addresses_of_an_allocation_are_a_tree_or_blocks() -> None:
+    assert parse_addresses(samples.ADDRESSES, "t").switches == TREE
+    blocks = parse_addresses("n1 b0.n1 block.node\nn.2 b1.n.2 block.node\n", "t")
+    assert blocks.domains == {"n1": "b0", "n.2": "b1"}
+    assert parse_addresses("n1 n1 node\nn2 n2 node\n", "t").switches == {"all": ("n1", "n2")}
+
+
+def test_nodes_stay_with_the_lowest_switch_and_parallel_spines_are_one() -> None:
+    text = samples.SCONTROL + "SwitchName=spine2 Level=1 LinkSpeed=4 Switches=left,right"
+    topology = parse_slurm(text, "t")
+    assert topology.switches == TREE
+    assert any("LinkSpeed" in note for note in topology.notes)
+    assert any("spine2 hangs over the same switches as spine" in note for note in topology.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("SwitchName=a Nodes=n1\nSwitchName=b Nodes=n1", "t:1", "n1: this node hangs on a and on b"),
+        ("SwitchName=a Nodes=n1\nSwitchName=b Switches=a,c", "t:2", "switch c, which hangs on b, is not described"),
+        ("SwitchName=a Nodes=n1\nSwitchName=a Nodes=n2", "t:2", "described twice"),
+        ("SwitchName=a\n", "t:1", "no node hangs on this switch"),
+        ("SwitchName=a Nodes=n1\nSwitchName=b Switches=c\nSwitchName=c Switches=b", "t:2", "hangs on itself"),
+        ("Nodes=n1\n", "t:1", "expected SwitchName"),
+        ("SwitchName=a Nodes=n[1-\n", "t:1", "closing ]"),
+        ("\n\nSwitchName=a nodes\n", "t:3", "found 'nodes', expected KEY=VALUE"),
+        ("SwitchName=a Nodes=n1\nBlockName=b Nodes=n2", "t:2", "switches only, or blocks only"),
+        ("BlockName=b Nodes=n1\nBlockName=b Nodes=n2", "t:2", "a second block b"),
+        ("SwitchName=a Nodes=n1 \\", "t:1", "a line after the backslash"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, where: str, what: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_slurm(text, "t")
+    assert where in str(caught.value)
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["n1 spine.n1", "n1 spine.n2 switch.node", "n1 spine.n1 rack.node", "n1 n1 switch.node", "n1 a.n1 node.switch"],
+)
+def test_an_address_that_does_not_fit_its_pattern_is_refused(line: str) -> None:
+    with pytest.raises(InputError, match="t:2: found"):
+        parse_addresses(f"n0 spine.n0 switch.node\n{line}\n", "t")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("tree:", "ring:", "expected topology and one of tree, block, flat"),
+        ("switch: left", "name: left", "expected switch, and nodes or children"),
+        ("nodes: n3", "nodes: {a: 1}", "found a mapping"),
+        ("nodes: n3", "nodes: 'n[3'", "closing ]"),
+        ("switches:", "switches: 3\n    more:", "found a single value, expected a list of switches"),
+        ("flat: true", "flat: *x", "aliases are not read here"),
+        ("flat: true", "flat: [", "not YAML"),
+    ],
+)
+def test_a_wrong_yaml_is_refused_with_its_line(old: str, new: str, what: str) -> None:
+    with pytest.raises(InputError, match=r"t:\d+: ") as caught:
+        parse_slurm_yaml(samples.YAML.replace(old, new), "t")
+    assert what in str(caught.value)
