@@ -194,33 +194,35 @@ class _Tree:
     def levelled(self, node_gbs: float) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[int, ...], ...]]:
         """(Members of each level from the nodes up to below the top, which one above each hangs on)."""
         height = self._heights()
-        pseudo = []
-        for name in list(height):
-            if name == self.top or name not in self.parent:
-                continue
-            top = name
-            while height[self.parent[top]] > height[top] + 1:
-                top = self._bridge(top, height, node_gbs)
-                pseudo.append(top)
+        pseudo: list[str] = []
+        for name, below in list(self.switches.items()):
+            parts = [each for each in below if each in self.switches]
+            nodes = [each for each in below if each not in self.switches]
+            if nodes and height[name] > 1:
+                leaf = self._name(f"{name}*")
+                self._add(leaf, nodes)
+                self.uplinks[leaf] = sum(self.uplinks.get(node, node_gbs) for node in nodes)
+                height[leaf] = 1
+                parts.append(leaf)
+                pseudo.append(leaf)
+                nodes = []
+            lifted = [self._lifted(each, height[name] - 1, height, pseudo) for each in parts]
+            self._add(name, [*lifted, *nodes])
         if pseudo:
             self.notes.append(f"nodes hang at different depths: {listed(pseudo)} are no switches and limit nothing")
         return self._members(height[self.top])
 
-    def _bridge(self, name: str, height: dict[str, int], node_gbs: float) -> str:
-        """Put a pseudo-switch between a switch and the one above it, or between all nodes of a switch and it."""
-        above = self.parent[name]
-        below = self.switches[above]
-        moved = [name] if name in self.switches else [each for each in below if each not in self.switches]
-        bridge = self._name(f"{name if name in self.switches else above}*")
-        stay = [each for each in below if each not in set(moved)]
-        self._add(bridge, moved)
-        self._add(above, [*stay, bridge])
-        height[bridge] = height[name] + 1
-        if name not in self.switches:
-            self.uplinks[bridge] = sum(self.uplinks.get(node, node_gbs) for node in moved)
-        elif name in self.uplinks:
-            self.uplinks[bridge] = self.uplinks[name]
-        return bridge
+    def _lifted(self, name: str, wanted: int, height: dict[str, int], pseudo: list[str]) -> str:
+        """The topmost of as many pseudo-switches above a switch as lift it to a height."""
+        while height[name] < wanted:
+            bridge = self._name(f"{name}*")
+            self._add(bridge, [name])
+            height[bridge] = height[name] + 1
+            if name in self.uplinks:
+                self.uplinks[bridge] = self.uplinks[name]
+            pseudo.append(bridge)
+            name = bridge
+        return name
 
     def _heights(self) -> dict[str, int]:
         """Node or switch -> links on the longest way down to a node; from the nodes up."""

@@ -1,10 +1,18 @@
 """SLURM's topologies, as it prints and reads them."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from launch.topology.slurm import parse_addresses, parse_slurm
+from launch.topology.build import build_fabric
+from launch.topology.read import read_topology
+from launch.topology.slurm import collect_addresses, parse_addresses, parse_slurm
 from launch.topology.slurm_yaml import parse_slurm_yaml
+from launch.topology.write import topology_conf
+from megatron_nlg.config.cluster import Cluster, Level
 from megatron_nlg.config.errors import InputError
+from megatron_nlg.planning.fabric import Fabric
+from tests.launch.minislurm import MiniSlurm, missing
 from tests.launch.topology import samples
 
 TREE = {"left": ("n1", "n2"), "right": ("n3",), "spine": ("left", "right")}
@@ -101,3 +109,45 @@ def test_a_wrong_yaml_is_refused_with_its_line(old: str, new: str, what: str) ->
     with pytest.raises(InputError, match=r"t:\d+: ") as caught:
         parse_slurm_yaml(samples.YAML.replace(old, new), "t")
     assert what in str(caught.value)
+
+
+LEVELS = tuple(Level(name=name, bandwidth_gbs=1) for name in ("gpu", "node", "leaf", "spine"))
+UNEVEN = {"a": ("node[1,3]",), "b": ("node2",), "over_a": ("a",), "over_b": ("b",), "all": ("over_a", "over_b")}
+
+
+class Switched(MiniSlurm):
+    """A SLURM whose topology.conf we wrote."""
+
+    fabric: Fabric
+
+    def _write_config(self, ports: list[int]) -> None:
+        super()._write_config(ports)
+        config = self.root / "slurm.conf"
+        if "TopologyPlugin" not in config.read_text():
+            config.write_text(f"{config.read_text()}\nTopologyPlugin=topology/tree\n")
+        (self.root / "topology.conf").write_text(topology_conf(self.fabric))
+
+
+@pytest.fixture
+def switched() -> Iterator[Switched]:
+    if absent := missing():
+        pytest.skip(f"SLURM is not installed: {', '.join(absent)}")
+    cluster = Switched(nodes=3, gpus=1)
+    cluster.fabric = build_fabric(Cluster(name="c", nodes=3, gpus_per_node=1, levels=LEVELS, switches=UNEVEN))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.slurm
+def test_slurm_takes_our_topology_and_tells_it_again(switched: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", switched.env["SLURM_CONF"])
+    topology = read_topology("scontrol")
+    again = build_fabric(Cluster(name="c", nodes=3, gpus_per_node=1, levels=LEVELS), topology)
+    assert (again.members, again.above) == (switched.fabric.members, switched.fabric.above)
+    allocated = parse_addresses(collect_addresses(3), "srun")
+    assert {name: set(below) for name, below in allocated.switches.items()} == {
+        name: set(below) for name, below in topology.switches.items()
+    }
