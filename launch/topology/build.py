@@ -41,14 +41,18 @@ def build_fabric(cluster: Cluster, topology: Topology | None = None, nodes: Sequ
     else:
         fabric = regular_fabric(cluster.model_copy(update={"levels": levels}))
     fabric = replace(fabric, notes=tuple(dict.fromkeys(notes)))
-    return fabric if nodes is None else _only(fabric, nodes, topology.source if topology else cluster.name)
+    if nodes is None:
+        return fabric
+    named = bool(topology and topology.nodes) or cluster.switches is not None
+    mend = "" if named else "; it names no nodes itself: give --topology, or switches in the description"
+    return _only(fabric, nodes, topology.source if topology and topology.nodes else cluster.name, mend)
 
 
-def _only(fabric: Fabric, nodes: Sequence[str], source: str) -> Fabric:
+def _only(fabric: Fabric, nodes: Sequence[str], source: str, mend: str) -> Fabric:
     known = set(fabric.nodes)
     if unknown := [name for name in nodes if name not in known]:
         has = f"it has {len(known)}, such as {listed(fabric.nodes[:3])}"
-        raise InputError(f"{source}: nodes that are not in it: {listed(unknown)}; {has}")
+        raise InputError(f"{source}: nodes that are not in it: {listed(unknown)}; {has}{mend}")
     if twice := [name for name, count in Counter(nodes).items() if count > 1]:
         raise InputError(f"nodes given twice: {listed(twice)}")
     return fabric.only(nodes)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.topology.model import Topology, listed, malformed
+from launch.topology.model import Topology, listed, malformed, without_empty
 from megatron_nlg.config.switches import Switches
 
 LANE_GBITS = {"SDR": 2, "DDR": 4, "QDR": 8, "FDR10": 10, "FDR": 13.64, "EDR": 25, "HDR": 50, "NDR": 100, "XDR": 200}
@@ -218,7 +218,7 @@ def _tree(
             name = names[i][group]
             up = sum(gbs for far, gbs in links.switches[guid].items() if far not in level)
             uplinks[name] = uplinks.get(name, 0.0) + up
-    return _without_empty(below), {name: gbs for name, gbs in uplinks.items() if gbs > 0}
+    return without_empty(below), {name: gbs for name, gbs in uplinks.items() if gbs > 0}
 
 
 def _name(members: Iterable[str], network: Network, taken: set[str]) -> str:
@@ -233,14 +233,3 @@ def _name(members: Iterable[str], network: Network, taken: set[str]) -> str:
         name = re.sub(r"[\[\],]", "_", name) + "'"
     taken.add(name)
     return name
-
-
-def _without_empty(below: Mapping[str, list[str]]) -> Switches:
-    """Without the units whose adapters have no names."""
-    switches = dict(below)
-    while empty := [name for name, under in switches.items() if not under]:
-        gone = set(empty)
-        switches = {
-            name: [each for each in under if each not in gone] for name, under in switches.items() if name not in gone
-        }
-    return {name: tuple(under) for name, under in switches.items()}

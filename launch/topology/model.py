@@ -95,6 +95,16 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:LISTED]) + more
 
 
+def without_empty(below: Mapping[str, Sequence[str]]) -> Switches:
+    """Without the switches that no node hangs below; trees only. They carry nothing."""
+    switches = dict(below)
+    while gone := {name for name, under in switches.items() if not under}:
+        switches = {
+            name: [each for each in under if each not in gone] for name, under in switches.items() if name not in gone
+        }
+    return {name: tuple(under) for name, under in switches.items()}
+
+
 def check_tree(switches: Switches, lines: Mapping[str, int], source: str) -> None:
     """Raise an InputError that lists, with their lines, what keeps the switches from being trees with nodes below."""
     report([*tree_problems(switches)], lines, source)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.topology.model import Topology, check_tree, malformed
+from launch.topology.model import Topology, check_tree, listed, malformed, without_empty
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.hostlist import expand
 from megatron_nlg.config.switches import Switches, parents_of
@@ -124,10 +124,18 @@ def tree_topology(records: Sequence[Record], kind: str, source: str, notes: Sequ
     if problems:
         raise InputError("\n".join(problems[:10]))
     joined, merged = _joined({name: tuple(dict.fromkeys(record.switches)) for name, record in below.items()})
-    switches = _with_nodes(joined, {merged.get(name, name): record.nodes for name, record in below.items()})
+    every = _with_nodes(joined, {merged.get(name, name): record.nodes for name, record in below.items()})
+    switches = without_empty(every)
     check_tree(switches, lines, source)
-    parallel = [f"{name} hangs over the same switches as {into}: taken as one" for name, into in merged.items()]
-    return Topology(kind, source, switches, notes=(*notes, *parallel))
+    remarks = [f"{name} hangs over the same switches as {into}: taken as one" for name, into in merged.items()]
+    remarks += _empty(every, switches)
+    return Topology(kind, source, switches, notes=(*notes, *remarks))
+
+
+def _empty(every: Switches, kept: Switches) -> list[str]:
+    """What to say of switches and blocks without nodes, as SLURM has them where nodes come and go."""
+    gone = [name for name in every if name not in kept]
+    return [f"nothing hangs on {listed(gone)}: left out"] if gone else []
 
 
 def _joined(switches: Switches) -> tuple[Switches, dict[str, str]]:
@@ -188,10 +196,10 @@ def blocks_topology(records: Sequence[Record], kind: str, source: str, notes: Se
             )
         lines |= dict.fromkeys(record.nodes, record.line) | {record.name: record.line}
         blocks[record.name] = tuple(record.nodes)
-    check_tree(blocks, lines, source)
-    return Topology(
-        kind, source, domains={node: name for name, below in blocks.items() for node in below}, notes=tuple(notes)
-    )
+    kept = without_empty(blocks)
+    check_tree(kept, lines, source)
+    domains = {node: name for name, below in kept.items() for node in below}
+    return Topology(kind, source, domains=domains, notes=(*notes, *_empty(blocks, kept)))
 
 
 def parse_addresses(text: str, source: str) -> Topology:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from megatron_nlg.config.errors import InputError
 
-LIMIT = 1_000_000
+LIMIT = 100_000
 """More names than any cluster has: a range of that many is a mistake, and would only fill the memory."""
 DIGITS = 18
 """A longer run of digits is part of a name, not a number that is counted."""

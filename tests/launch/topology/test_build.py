@@ -52,6 +52,8 @@ def test_named_nodes_are_the_fabric_in_their_order_and_strangers_are_named() -> 
     assert build_fabric(CLUSTER, topology, ["n3", "n1"]).members == (("n3", "n1"), ("right", "left"))
     with pytest.raises(InputError, match="t: nodes that are not in it: n8, n9; it has 3, such as n1, n2, n3"):
         build_fabric(CLUSTER, topology, ["n1", "n8", "n9"])
+    with pytest.raises(InputError, match=r"c: nodes that are not in it: n1; .* give --topology"):
+        build_fabric(CLUSTER, None, ["n1"])
     with pytest.raises(InputError, match="nodes given twice: n1"):
         build_fabric(CLUSTER, topology, ["n1", "n1"])
 

@@ -61,13 +61,22 @@ def test_nodes_stay_with_the_lowest_switch_and_parallel_spines_are_one() -> None
     assert any("spine2 hangs over the same switches as spine" in note for note in topology.notes)
 
 
+def test_switches_and_blocks_that_are_empty_now_are_left_out_with_a_note() -> None:
+    text = samples.SCONTROL.replace("=left,right", "=left,right,new").replace("Nodes=n3", "Nodes=(null)")
+    topology = parse_slurm(text + "SwitchName=new Level=0 LinkSpeed=1\n", "t")
+    assert topology.notes == ("nothing hangs on right, new: left out",)
+    assert topology.switches == {"left": ("n1", "n2"), "spine": ("left", "n3")}
+    blocks = parse_slurm(samples.CONF_BLOCKS.replace("n[3-4]", ""), "t")
+    assert blocks.notes == ("nothing hangs on b2: left out",)
+
+
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
         ("SwitchName=a Nodes=n1\nSwitchName=b Nodes=n1", "t:1", "n1: this node hangs on a and on b"),
         ("SwitchName=a Nodes=n1\nSwitchName=b Switches=a,c", "t:2", "switch c, which hangs on b, is not described"),
         ("SwitchName=a Nodes=n1\nSwitchName=a Nodes=n2", "t:2", "described twice"),
-        ("SwitchName=a\n", "t:1", "no node hangs on this switch"),
+        ("SwitchName=a\n", "t:1", "found no node"),
         ("SwitchName=a Nodes=n1\nSwitchName=b Switches=c\nSwitchName=c Switches=b", "t:2", "hangs on itself"),
         ("Nodes=n1\n", "t:1", "expected SwitchName"),
         ("SwitchName=a Nodes=n[1-\n", "t:1", "closing ]"),

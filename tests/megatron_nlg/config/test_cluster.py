@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from megatron_nlg.config.cluster import load_cluster
-from megatron_nlg.config.errors import ConfigError
+from megatron_nlg.config.base import build, parse_yaml
+from megatron_nlg.config.cluster import Cluster, cluster_problems, load_cluster
+from megatron_nlg.config.errors import ConfigError, InputError
 
 GOOD = """
 name: c
@@ -65,3 +68,19 @@ def test_variables_are_names_of_one_line(tmp_path: Path) -> None:
     assert "environment.A B" in found
     assert "environment.C.value" in found
     assert "environment.C.reason" in found
+
+
+@given(st.integers(0, len(GOOD)), st.integers(0, 8), st.text(st.sampled_from("{}[]:,-'\"\n #&*!|0ab"), max_size=4))
+@settings(max_examples=200)
+def test_a_broken_description_is_read_or_refused(at: int, length: int, instead: str) -> None:
+    text = GOOD[:at] + instead + GOOD[at + length :]
+    try:
+        tree = parse_yaml(text, "c")
+        if not isinstance(tree, dict):
+            return  # refused where files are read
+        cluster = build(Cluster, tree, "c")
+        problems = list(cluster_problems(cluster))
+    except InputError as error:
+        assert "c" in str(error)
+        return
+    assert all(problem.key and problem.message for problem in problems)
