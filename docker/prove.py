@@ -148,10 +148,13 @@ class Prover:
         self.chroot(["/bin/sh", "-c", rest], {**self.args, **self.now.env})
 
     def chroot(self, command: list[str], env: dict[str, str]) -> None:
-        """Run in the current stage, with the machine's network and the bound folders. Raises CalledProcessError."""
+        """Run in the current stage, with the machine's network, names of hosts and the bound folders.
+
+        Raises CalledProcessError.
+        """
         root = self.now.root
         mounts = [f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev"]
-        for folder in ["/etc/resolv.conf", *self.binds]:
+        for folder in ["/etc/resolv.conf", "/etc/hosts", *self.binds]:
             target = root / folder.lstrip("/")
             if Path(folder).is_dir():
                 target.mkdir(parents=True, exist_ok=True)
