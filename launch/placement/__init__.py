@@ -1,0 +1,1 @@
+"""Where each rank of a run sits: the plan, its files, its table, its pictures. No torch, no GPU needed."""
