@@ -37,6 +37,7 @@ COMMANDS = {
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
+    "plan": Command("launch.plan", "where a run's ranks sit on a cluster, and what their traffic costs on its links"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),
 }
 

@@ -16,8 +16,6 @@ import numpy as np
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.traffic import Numbers
 
-DEFAULT = "tp-cp-dp-pp"
-"""Ranks in blocks, as SLURM puts them."""
 
 
 IRREGULAR = 300
@@ -43,16 +41,21 @@ def arrangements(layout: Layout, per_node: int) -> list[Arrangement]:
     return list(found.values())
 
 
-def _orders(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
-    """Blocks of ranks with the axes in any order, tensor parallelism fastest."""
+def axis_orders(layout: Layout) -> Iterator[tuple[str, Numbers]]:
+    """(name, ranks in the order) of the axes in any order, tensor parallelism fastest; Layout's own first."""
     shape = (layout.pipeline, layout.data, layout.context, layout.tensor)
     names = {0: "pp", 1: "dp", 2: "cp"}
-    for axes in ((0, 1, 2), *permutations((0, 1, 2))):
-        ranks = np.arange(layout.world_size).reshape(shape).transpose(*axes, 3).ravel()
+    for axes in permutations((0, 1, 2)):
+        used = [names[axis] for axis in reversed(axes) if shape[axis] > 1]
+        yield "-".join(["tp", *used]), np.arange(layout.world_size).reshape(shape).transpose(*axes, 3).ravel()
+
+
+def _orders(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
+    """Blocks of ranks in each order of the axes."""
+    for name, ranks in axis_orders(layout):
         node = np.empty(layout.world_size, dtype=np.int64)
         node[ranks] = np.arange(layout.world_size) // per_node
-        used = [names[axis] for axis in reversed(axes) if shape[axis] > 1 or axes == (0, 1, 2)]
-        yield "-".join(["tp", *used]), node
+        yield name, node
 
 
 def _tiles(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
@@ -67,7 +70,8 @@ def _tiles(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
         if np.prod(size) == slots:
             across = (shape[1] // size[1], shape[2] // size[2])
             number = (pipe // size[0] * across[0] + data // size[1]) * across[1] + context // size[2]
-            yield f"tiles of {size[0]} stages × {size[1]} replicas × {size[2]} context", number
+            sides = [f"{n} {what}" for n, what in zip(size, ("stages", "replicas", "context ranks"), strict=True) if n > 1]
+        yield f"tiles of {' × '.join(sides)}", number
 
 
 def complete(layout: Layout, per_node: int) -> bool:

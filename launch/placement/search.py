@@ -26,6 +26,8 @@ PROVE_UP_TO = 16
 """Virtual nodes for which the optimum is sought by branch and bound."""
 SAME = 1e-4
 """Times that differ by less than this part count as equal, and bytes on high levels decide."""
+EFFORT = 60_000
+"""Exchanges that are tried, and steps of each proof."""
 ROUNDS, HEAT, GUIDE = 4, 0.05, 0.05
 """Of annealing: how often, the first temperature as a part of the time, the weight of the average link."""
 IMPROVED = 3
@@ -67,21 +69,18 @@ def preferred(found: Sequence[Found]) -> Found:
 
 
 def best_placement(
-    fabric: Fabric, exchanges: tuple[Exchange, ...], layout: Layout, per_node: int, effort: int = 60_000
+    fabric: Fabric, exchanges: tuple[Exchange, ...], layout: Layout, per_node: int, effort: int = EFFORT
 ) -> Found:
-    """The fastest placement that is found, never slower than the default.
-
-    `effort` counts exchanges of nodes that are tried, and steps of each proof.
-    """
+    """The fastest placement that is found, never slower than the default; of constructions alone without `effort`."""
     default = default_placement(fabric, exchanges, layout, per_node)
     leaders = []
     for arrangement in arrangements(layout, per_node):
-        problem = Problem(fabric, arrangement, exchanges)
-        candidates = [Found(problem, seating, problem.cost(seating)) for seating in seatings(problem, layout)]
-        leaders.append(preferred([min(candidates, key=lambda one: one.cost.seconds), *candidates]))
+        leaders.append(constructed(Problem(fabric, arrangement, exchanges), layout))
     best = preferred([default, *leaders])
     if not best.problem.levels:
         return replace(best, proven=complete(layout, per_node))
+    if not effort:
+        return best
     leaders.sort(key=lambda one: (one.cost.seconds, one.cost.bytes))
     improved = [_improved(one, effort // len(leaders[:IMPROVED])) for one in leaders[:IMPROVED]]
     best = preferred([default, best, *improved])
@@ -91,6 +90,12 @@ def best_placement(
     faster = [Found(problem, p.seating, problem.cost(p.seating)) for problem, p in proofs if p.seating is not None]
     proven = complete(layout, per_node) and all(proof.finished for _, proof in proofs)
     return replace(preferred([default, best, *faster]), proven=proven)
+
+
+def constructed(problem: Problem, layout: Layout) -> Found:
+    """The best of the first seatings."""
+    candidates = [Found(problem, seating, problem.cost(seating)) for seating in seatings(problem, layout)]
+    return preferred([min(candidates, key=lambda one: one.cost.seconds), *candidates])
 
 
 def _improved(start: Found, effort: int) -> Found:
