@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     per_node = _ranks_per_node(args, cluster)
     ranks = (len(fabric.nodes) - args.spares) * per_node
     config = load_config(args.config, args.overrides, ranks)
-    placement = place(config, fabric, ranks, per_node) if args.placement else place(config, fabric, ranks, per_node, None)
+    placement = (
+        place(config, fabric, ranks, per_node) if args.placement else place(config, fabric, ranks, per_node, None)
+    )
     _print(args, placement, cluster)
     for picture in args.picture:
         from launch.placement.picture import draw

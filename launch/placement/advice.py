@@ -66,7 +66,8 @@ def _split(config: RunConfig, placement: Placement, cluster: Cluster) -> Split |
 
 def orders(placement: Placement) -> dict[str, float]:
     """Seconds of ranks in blocks, in each order of the axes, on nodes sorted by their switches."""
-    fabric, found = placement.fabric, {}
+    fabric = placement.fabric
+    found: dict[str, float] = {}
     nodes = np.lexsort(fabric.paths)
     for name, ranks in axis_orders(placement.layout):
         node = np.empty(len(ranks), dtype=np.int64)

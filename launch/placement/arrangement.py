@@ -16,8 +16,6 @@ import numpy as np
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.traffic import Numbers
 
-
-
 IRREGULAR = 300
 """As long as there are no more ways to share tensor groups out to nodes, all of them are tried."""
 
@@ -70,8 +68,8 @@ def _tiles(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
         if np.prod(size) == slots:
             across = (shape[1] // size[1], shape[2] // size[2])
             number = (pipe // size[0] * across[0] + data // size[1]) * across[1] + context // size[2]
-            sides = [f"{n} {what}" for n, what in zip(size, ("stages", "replicas", "context ranks"), strict=True) if n > 1]
-        yield f"tiles of {' × '.join(sides)}", number
+            sides = zip(size, ("stages", "replicas", "context ranks"), strict=True)
+            yield f"tiles of {' × '.join(f'{n} {what}' for n, what in sides if n > 1)}", number
 
 
 def complete(layout: Layout, per_node: int) -> bool:

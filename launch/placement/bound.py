@@ -21,7 +21,7 @@ from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.communication import Group
 from megatron_nlg.planning.fabric import Fabric
 from megatron_nlg.planning.links import Places, kind_loads
-from megatron_nlg.planning.traffic import KINDS, Exchange, Flows, flows
+from megatron_nlg.planning.traffic import KINDS, Exchange, Floats, Flows, flows
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def lower_bound(fabric: Fabric, exchanges: Sequence[Exchange], layout: Layout, p
 
 def _grid(layout: Layout, alone: dict[Group, Flows]) -> _Grid:
     """Each ring and pipeline at its cheapest: the least of what its members send each other."""
-    ring = alone["copies"].bytes.min() * layout.tensor if "copies" in alone else 0.0
-    pipe = alone["pipeline"].between(np.arange(layout.world_size)).bytes.min() if "pipeline" in alone else 0.0
-    return _Grid(layout.pipeline, layout.copies, float(ring), float(pipe) * layout.tensor)
+    least = {kind: flow.between(np.arange(layout.world_size)).bytes.min() for kind, flow in alone.items()}
+    ring, pipe = (float(least.get(kind, 0.0)) * layout.tensor for kind in ("copies", "pipeline"))
+    return _Grid(layout.pipeline, layout.copies, ring, pipe)
 
 
 def _level(
@@ -106,20 +106,32 @@ def _level(
     sizes, spare = np.bincount(fabric.paths[level - 1]), len(fabric.nodes) - nodes
 
     @cache
-    def on_one(size: int, bandwidth: float) -> tuple[float, float, float]:
-        seconds, floored, bytes_ = [], [], []
-        for groups in range(slots * max(0, size - spare), slots * min(size, nodes) + 1, slots):
-            for rings, pipes, touched in grid.crossings(groups):
+    def on_one(size: int, bandwidth: float) -> Floats:
+        """[3, spares]: least seconds, seconds with floors, and bytes, with 0, 1, … of its nodes left out."""
+        found = np.full((3, spare + 1), np.inf)
+        for left_out in range(min(spare, size) + 1):
+            rows = []
+            for rings, pipes, touched in grid.crossings(slots * (size - left_out)):
                 ring, pipe = rings * grid.ring / bandwidth, pipes * grid.pipe / bandwidth
-                seconds.append(ring + pipe)
-                floored.append(max(ring, floor[0]) + max(pipe, floor[1]))
-                bytes_.append(rings * grid.ring + 2 * touched * grid.pipe)
-        return min(seconds), min(floored), min(bytes_)
+                floored = max(ring, floor[0]) + max(pipe, floor[1])
+                rows.append((ring + pipe, floored, rings * grid.ring + 2 * touched * grid.pipe))
+            found[:, left_out] = np.min(rows, axis=0)
+        return found
 
-    found = [on_one(int(size), float(own)) for size, own in zip(sizes, speed, strict=True)]
-    bytes_ = max(0.0, sum(row[2] for row in found) - 2 * grid.copies * grid.pipe)
+    # For each number of spares, the best way to share them out to the links so far.
+    total = np.full((3, spare + 1), np.inf)
+    total[:, 0] = 0
+    for size, own in zip(sizes.tolist(), speed.tolist(), strict=True):
+        one, best = on_one(size, own), np.full_like(total, np.inf)
+        for left_out in range(min(spare, size) + 1):
+            before, after = total[:, : spare + 1 - left_out], one[:, left_out, None]
+            joined = np.vstack([np.maximum(before[:2], after[:2]), before[2:] + after[2:]])
+            best[:, left_out:] = np.minimum(best[:, left_out:], joined)
+        total = best
+    seconds, floored, bytes_ = total[:, spare].tolist()
+    bytes_ = max(0.0, bytes_ - 2 * grid.copies * grid.pipe)
     mean = bytes_ / float(speed.sum())
-    return max(mean, *(row[0] for row in found)), max(mean, *(row[1] for row in found)), bytes_
+    return max(mean, seconds), max(mean, floored), bytes_
 
 
 def _size(layout: Layout, kind: Group) -> int:

@@ -8,6 +8,7 @@ direction.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,8 +37,8 @@ class Cost:
     """Of a step; see `search.preferred` for how two compare."""
 
     seconds: float
-    bytes: tuple[float, ...]
-    """That cross each searched level, the highest first."""
+    bytes: float
+    """That cross links of the searched levels, all of them together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +119,12 @@ class Problem:
                 peak[cut.kind] = max(peak[cut.kind], (load / self.fabric.bandwidth(cut.level)).max())
         waits = [self.fabric.latency(level) if level >= 0 else 0.0 for level in highest]
         source, target, amount = self.total
-        crossing = []
-        for level in reversed(self.levels):
-            member = self.fabric.paths[level - 1][seating]
-            crossing.append(float(amount[member[source] != member[target]].sum()))
-        return Cost(float(peak.sum() + self.fixed[1] @ waits), tuple(crossing))
+        crossing = sum(float(amount[member[source] != member[target]].sum()) for member in self._members(seating))
+        return Cost(float(peak.sum() + self.fixed[1] @ waits), crossing)
+
+    def _members(self, seating: Numbers) -> Iterator[Numbers]:
+        for level in self.levels:
+            yield self.fabric.paths[level - 1][seating]
 
 
 def _cuts(level: int, kind: int, traffic: Flows, node: Numbers, rail: Numbers, size: int) -> list[Cut]:

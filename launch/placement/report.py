@@ -202,14 +202,17 @@ def reasons(placement: Placement) -> Iterator[str]:
     elif chosen.seconds <= placement.bound.seconds * (1 + 1e-9):
         yield "No placement with whole tensor groups in nodes is faster: it reaches the bound."
     else:
-        yield f"At most {chosen.seconds / placement.bound.seconds - 1:.1%} could be gained by any other placement."
+        over = chosen.seconds / placement.bound.seconds - 1
+        yield f"It is {over:.2%} over the bound: no placement with whole tensor groups in nodes gains more."
 
 
 def _filling(placement: Placement) -> str:
     """What a node holds."""
     tensor, per_node = placement.layout.tensor, placement.per_node
     if tensor % per_node == 0:
-        return "one tensor group a node" if tensor == per_node else f"tensor groups over {tensor // per_node} nodes each"
+        return (
+            "one tensor group a node" if tensor == per_node else f"tensor groups over {tensor // per_node} nodes each"
+        )
     return f"nodes filled by {placement.chosen.problem.arrangement.name}"
 
 

@@ -58,14 +58,12 @@ def default_placement(fabric: Fabric, exchanges: tuple[Exchange, ...], layout: L
 
 
 def preferred(found: Sequence[Found]) -> Found:
-    """The first of the fastest that has fewest bytes on the highest level, then on the next, and so on.
+    """The first of the fastest that sends fewest bytes over the links of leaves, spines and above.
 
     As fast is what takes no more than SAME longer, and no longer than the first of `found`, the default.
     """
     limit = min(min(one.cost.seconds for one in found) * (1 + SAME), found[0].cost.seconds)
-    return min(
-        (one for one in found if one.cost.seconds <= limit), key=lambda one: [round(part) for part in one.cost.bytes]
-    )
+    return min((one for one in found if one.cost.seconds <= limit), key=lambda one: round(one.cost.bytes))
 
 
 def best_placement(

@@ -148,8 +148,10 @@ def _collective(exchange: Exchange, algorithm: Algorithm, node: Numbers, part: N
     for rows in _by_parts(members, part):
         parts, size = rows.shape[1:]
         inner, outer = rows.reshape(-1, size), rows.transpose(0, 2, 1).reshape(-1, parts)
-        edges.append(_ring(inner, share_sent(operation, size), node))
-        edges.append(_ring(outer, share_sent(operation, parts) / size, node))
+        if size > 1:
+            edges.append(_ring(inner, share_sent(operation, size), node))
+        if parts > 1:
+            edges.append(_ring(outer, share_sent(operation, parts) / size, node))
         most = max(most, both * (size - 1 + parts - 1))
     return edges, most
 
