@@ -30,13 +30,16 @@ def draw(placement: Placement, form: str) -> bytes:
     from matplotlib.figure import Figure
 
     rows = _rows(placement.fabric)
-    levels = [level for level in range(1, len(placement.fabric.levels)) if len(placement.fabric.members[level - 1]) > 1]
+    loads = placement.loads.values()
+    levels = [level for level in range(1, len(placement.fabric.levels)) if any(one.level_bytes(level) for one in loads)]
     wide = max(len(nodes) for _, nodes in rows)
     height = min(24.0, max(2.0, 0.42 * len(rows))) + 1.2
     with mpl.rc_context({"svg.hashsalt": "placement", "font.size": 9}):
         figure = Figure(figsize=(min(26.0, max(11.0, 0.75 * wide + 3)), height + 3 * bool(levels)))
         parts = figure.subfigures(1 + bool(levels), 1, height_ratios=[height, 3] if levels else None, squeeze=False)
         _draw_nodes(parts[0, 0], placement, rows)
+        # In inches, whatever the figure's height: room for the titles.
+        parts[0, 0].subplots_adjust(left=0.07, right=0.99, wspace=0.03, top=1 - 0.7 / height, bottom=0.15 / height)
         if levels:
             _draw_loads(parts[1, 0], placement, levels)
         out = io.BytesIO()
@@ -63,7 +66,6 @@ def _draw_nodes(figure: Any, placement: Placement, rows: list[tuple[str, Numbers
     """Twice the same nodes: coloured by pipeline stage, and by replica."""
     layout = placement.layout
     axes = figure.subplots(1, 2, sharey=True, squeeze=False)[0]
-    figure.subplots_adjust(left=0.07, right=0.99, wspace=0.03, top=0.9, bottom=0.04)
     ranks = np.arange(layout.world_size)
     pipe = ranks // (layout.copies * layout.tensor)
     copy = ranks // layout.tensor % layout.copies
@@ -74,7 +76,7 @@ def _draw_nodes(figure: Any, placement: Placement, rows: list[tuple[str, Numbers
         _draw_map(panel, placement, rows, values, count)
         panel.set_title(f"{name} (0-{count - 1}), a column a node of {placement.per_node} GPUs")
     axes[0].set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
-    figure.suptitle(f"{layout} on {len(placement.plan.nodes)} nodes", y=0.995, fontsize=11)
+    figure.suptitle(f"{layout} on {len(placement.plan.nodes)} nodes", y=0.995, va="top", fontsize=11)
 
 
 def _draw_map(axes: Axes, placement: Placement, rows: list[tuple[str, Numbers]], values: Numbers, count: int) -> None:
