@@ -22,6 +22,15 @@ from megatron_nlg.training.checkpoint.format import WEIGHT
 from megatron_nlg.training.checkpoint.state import Piece
 
 METADATA = ".metadata"
+
+
+def _member(of: type, name: str) -> Any:
+    """What some Python versions (3.11.0 to 3.11.3) call `getattr` for: a member of an enumeration, and nothing else."""
+    if of is not dcp._MEM_FORMAT_ENCODING or not isinstance(name, str):
+        raise pickle.UnpicklingError(f"{of!r}.{name} has no place in a checkpoint")
+    return dcp._MEM_FORMAT_ENCODING[name]
+
+
 ALLOWED: dict[str, dict[str, Any]] = {
     "torch.distributed.checkpoint.metadata": {
         name: getattr(dcp, name)
@@ -39,6 +48,7 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo": _StorageInfo},
     "torch": {"Size": torch.Size, "float32": torch.float32},
     "torch.serialization": {"_get_layout": torch.serialization._get_layout},
+    "builtins": {"getattr": _member},
     "pathlib": {"PosixPath": pathlib.PurePosixPath},
 }
 """All that torch's metadata of our checkpoints consists of."""

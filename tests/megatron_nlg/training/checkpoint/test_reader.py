@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint import metadata
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.training.checkpoint.format import candidates
-from megatron_nlg.training.checkpoint.reader import METADATA, Source
+from megatron_nlg.training.checkpoint.reader import METADATA, Source, Unpickler
 from megatron_nlg.training.checkpoint.state import Piece
 from tests.megatron_nlg.training.checkpoint.test_format import unpacked
 
@@ -62,3 +64,25 @@ def test_metadata_can_run_nothing(folder: Path, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(InputError, match="mkdir has no place in a checkpoint"):
         Source(folder)
     assert not Path("pwned").exists()
+
+
+class ByGetattr:
+    """Pickled as Python 3.11.0 to 3.11.3 pickle members of enumerations."""
+
+    def __init__(self, *of: Any) -> None:
+        self.of = of
+
+    def __reduce__(self) -> Any:
+        return getattr, self.of
+
+
+def test_members_of_enumerations_as_older_pythons_pickle_them() -> None:
+    formats = metadata._MEM_FORMAT_ENCODING
+    for member in formats:
+        assert Unpickler(io.BytesIO(pickle.dumps(ByGetattr(formats, member.name)))).load() is member
+
+
+@pytest.mark.parametrize("of", [(metadata.Metadata, "__init__"), (metadata._MEM_FORMAT_ENCODING, 1)])
+def test_getattr_gives_nothing_else(of: tuple[Any, Any]) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="has no place in a checkpoint"):
+        Unpickler(io.BytesIO(pickle.dumps(ByGetattr(*of)))).load()
