@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.topology.model import Topology, listed, malformed, without_empty
+from launch.topology.model import Topology, find, listed, malformed, without_empty
 from megatron_nlg.config.switches import Switches
 
 LANE_GBITS = {"SDR": 2, "DDR": 4, "QDR": 8, "FDR10": 10, "FDR": 13.64, "EDR": 25, "HDR": 50, "NDR": 100, "XDR": 200}
@@ -163,25 +163,18 @@ def _units(network: Network, links: Links, notes: list[str]) -> list[dict[str, s
         pairs.update((one, other) for i, one in enumerate(leaves) for other in leaves[i + 1 :])
     for (one, other), shared in pairs.items():
         if shared >= SAME_UNIT * min(len(below[one]), len(below[other])):
-            union[_find(union, one)] = _find(union, other)
-    groups = [{guid: _find(union, guid) for guid in edge}]
+            union[find(union, one)] = find(union, other)
+    groups = [{guid: find(union, guid) for guid in edge}]
     while added := {far for near in groups[-1] for far in links.switches[near] if far not in groups[-1]}:
         union |= {guid: guid for guid in sorted(added)}
         for guid in sorted(added):
             for near in links.switches[guid]:
                 if near in groups[-1]:
-                    union[_find(union, guid)] = _find(union, near)
-        groups.append({guid: _find(union, guid) for guid in union})
+                    union[find(union, guid)] = find(union, near)
+        groups.append({guid: find(union, guid) for guid in union})
     if apart := len(network.switches) - len(groups[-1]):
         notes.append(f"{apart} switches lead to no host and are left out")
     return groups
-
-
-def _find(union: dict[str, str], guid: str) -> str:
-    while union[guid] != guid:
-        union[guid] = union[union[guid]]
-        guid = union[guid]
-    return guid
 
 
 def _tree(

@@ -95,6 +95,14 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:LISTED]) + more
 
 
+def find(union: dict[str, str], name: str) -> str:
+    """The one that stands for all that `union` joins with a name (union-find, paths halved on the way)."""
+    while union[name] != name:
+        union[name] = union[union[name]]
+        name = union[name]
+    return name
+
+
 def without_empty(below: Mapping[str, Sequence[str]]) -> Switches:
     """Without the switches that no node hangs below; trees only. They carry nothing."""
     switches = dict(below)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from launch.topology.model import Machine, Topology, malformed
+from launch.topology.model import Machine, Topology, listed, malformed
 from launch.topology.nvidia_smi import NVLINK
 
 GPU_CLASSES = ("0x0300", "0x0302")
@@ -47,9 +47,11 @@ def parse_nccl(text: str, source: str) -> Topology:
     root = _parse(text, source)
     if root.name != "system":
         raise malformed(source, root.line, f"the element {root.name}", "<system>, as NCCL_TOPO_DUMP_FILE writes it")
-    devices = list(_devices(root, ()))
+    hosts = {cpu.attributes.get("host_hash"): None for cpu in root.children if cpu.name == "cpu"}
+    first = next(iter(hosts), None)
+    devices = list(_devices(root, (), first))
     gpus = [device for device in devices if _is(device.element, GPU_CLASSES, "gpu")]
-    nics = [device for device in devices if _is(device.element, NIC_CLASSES, "nic")]
+    nics = [device for device in devices if device.element.name == "nic" or _is(device.element, NIC_CLASSES, "nic")]
     if not gpus:
         raise malformed(source, root.line, "no GPU", '<pci class="0x0302…"> elements')
     links = [_gpu_gbs(gpu.element, source) for gpu in gpus]
@@ -62,11 +64,12 @@ def parse_nccl(text: str, source: str) -> Topology:
         pcie_gbs=min((gbs for gpu in gpus if (gbs := _pcie_gbs(gpu.element, source)) is not None), default=None),
         nic_gbs=sum(networks) if networks else None,
     )
-    notes = []
-    if not any(child.name == "nvlink" for gpu in gpus for inner in gpu.element.children for child in inner.children):
-        notes.append(
-            "no NVLink is described: NCCL adds what it finds, and so the GPUs' bandwidth is not taken from here"
-        )
+    notes = [f"{len(hosts)} nodes of one NVLink domain are described: the first is read"] if len(hosts) > 1 else []
+    without = [gpu.name for gpu, gbs in zip(gpus, links, strict=True) if gbs is None]
+    if len(without) == len(gpus):
+        notes.append("no NVLink is described: NCCL adds what it finds, so the GPUs' bandwidth is not taken from here")
+    elif without:
+        notes.append(f"no NVLink at {listed(without)}, and at the other GPUs there is: look at that node")
     return Topology("NCCL topology XML", source, machine=machine, rails=machine.rails, notes=tuple(notes))
 
 
@@ -96,18 +99,25 @@ def _parse(text: str, source: str) -> Element:
     return outside.children[0]
 
 
-def _devices(element: Element, way: tuple[int, ...]) -> Iterator[Device]:
+def _devices(element: Element, way: tuple[int, ...], host: str | None) -> Iterator[Device]:
+    """PCI devices, and adapters that hang on a CPU without one, as those of virtual machines; of one host."""
     for i, child in enumerate(element.children):
-        if child.name == "pci":
+        if child.name == "cpu" and child.attributes.get("host_hash") != host:
+            continue
+        if child.name == "pci" or (child.name == "nic" and element.name != "pci"):
             yield Device(_name(child), (*way, i), child)
-        yield from _devices(child, (*way, i))
+        yield from _devices(child, (*way, i), host)
 
 
-def _name(pci: Element) -> str:
+def _nets(device: Element) -> list[Element]:
+    nics = [device] if device.name == "nic" else [child for child in device.children if child.name == "nic"]
+    return [net for nic in nics for net in nic.children if net.name == "net"]
+
+
+def _name(device: Element) -> str:
     """What NCCL calls a network device, else the bus address."""
-    nets = [net for nic in pci.children if nic.name == "nic" for net in nic.children if net.name == "net"]
-    named = [net.attributes["name"] for net in nets if net.attributes.get("name")]
-    return named[0] if named else pci.attributes.get("busid", "?")
+    named = [net.attributes["name"] for net in _nets(device) if net.attributes.get("name")]
+    return named[0] if named else device.attributes.get("busid", "?")
 
 
 def _is(pci: Element, classes: tuple[str, ...], inside: str) -> bool:
@@ -137,10 +147,9 @@ def _gpu_gbs(pci: Element, source: str) -> float | None:
     return total or None
 
 
-def _nic_gbs(pci: Element, source: str) -> float | None:
+def _nic_gbs(device: Element, source: str) -> float | None:
     """What an adapter's ports send, GB/s; NCCL says Mb/s."""
-    nets = [net for nic in pci.children if nic.name == "nic" for net in nic.children if net.name == "net"]
-    return sum(_number(net, "speed", source, "0") for net in nets) / 8000 or None
+    return sum(_number(net, "speed", source, "0") for net in _nets(device)) / 8000 or None
 
 
 def _pcie_gbs(pci: Element, source: str) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from launch.topology.model import Machine, Topology, malformed
 
-LINK = re.compile(r"X|NV\d{1,3}|PIX|PXB|PHB|NODE|SYS|PSB|SOC|CNS|OK|NS")
+LINK = re.compile(r"X|NV\d{1,3}|PIX|PXB|PHB|NODE|SYS|PSB|SOC")
 NAME = re.compile(r"(GPU|NIC)\d{1,4}|(mlx|bnxt|rdma)\S+")
 """What rows and columns are called: GPUs, and adapters by number or by their own name."""
 NEAR = ("PIX", "PXB", "PHB", "NODE", "SYS")

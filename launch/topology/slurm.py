@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.topology.model import Topology, check_tree, listed, malformed, without_empty
+from launch.topology.model import Topology, check_tree, find, listed, malformed, without_empty
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.hostlist import expand
 from megatron_nlg.config.switches import Switches, parents_of
@@ -124,10 +124,13 @@ def tree_topology(records: Sequence[Record], kind: str, source: str, notes: Sequ
     if problems:
         raise InputError("\n".join(problems[:10]))
     joined, merged = _joined({name: tuple(dict.fromkeys(record.switches)) for name, record in below.items()})
-    every = _with_nodes(joined, {merged.get(name, name): record.nodes for name, record in below.items()})
+    nodes: dict[str, list[str]] = {name: [] for name in joined}
+    for name, record in below.items():
+        nodes[merged.get(name, name)] += record.nodes
+    every = _lowest(joined, nodes)
     switches = without_empty(every)
     check_tree(switches, lines, source)
-    remarks = [f"{name} hangs over the same switches as {into}: taken as one" for name, into in merged.items()]
+    remarks = [f"{name} has switches in common with {into}: taken as one" for name, into in merged.items()]
     remarks += _empty(every, switches)
     return Topology(kind, source, switches, notes=(*notes, *remarks))
 
@@ -139,38 +142,39 @@ def _empty(every: Switches, kept: Switches) -> list[str]:
 
 
 def _joined(switches: Switches) -> tuple[Switches, dict[str, str]]:
-    """Switches over the very same switches become one, up to the top: (the rest, merged switch -> the one it is in)."""
-    merged: dict[str, str] = {}
-    while True:
-        first: dict[frozenset[str], str] = {}
-        again = {}
-        for name, below in switches.items():
-            if below and (into := first.setdefault(frozenset(below), name)) != name:
-                again[name] = into
-        if not again:
-            return switches, merged
-        merged = {name: again.get(into, into) for name, into in merged.items()} | again
-        switches = {
-            name: tuple(dict.fromkeys(again.get(each, each) for each in below))
-            for name, below in switches.items()
-            if name not in again
-        }
+    """One way up for every switch: (what hangs on each, merged switch -> the one that it is in).
+
+    Of two switches above, the lower counts; two that are not above each other are spines in parallel, and become one.
+    """
+    union = {name: name for name in switches}
+    out = _lowest(dict.fromkeys(switches, ()), switches)
+    while doubled := [above for above in parents_of(out).values() if len(above) > 1]:
+        for first, *others in doubled:
+            for other in others:
+                union[find(union, other)] = find(union, first)
+        again: dict[str, dict[str, None]] = {}
+        for name, below in out.items():
+            again.setdefault(find(union, name), {}).update(dict.fromkeys(find(union, each) for each in below))
+        out = {name: tuple(below) for name, below in again.items()}
+    return out, {name: find(union, name) for name in union if union[name] != name}
 
 
-def _with_nodes(switches: Switches, nodes: Mapping[str, Sequence[str]]) -> Switches:
-    """Hang each node on the lowest of the switches that list it: SLURM lists it under all above as well."""
-    parents = parents_of(switches)
-    listing: dict[str, dict[str, None]] = {}
-    for name, below in nodes.items():
-        for node in below:
-            listing.setdefault(node, {})[name] = None
-    above = {name: _ancestors(name, parents) for name in switches}
+def _lowest(switches: Switches, listed_by: Mapping[str, Sequence[str]]) -> Switches:
+    """Hang each thing on the lowest of the switches that list it: SLURM lists nodes under all above as well.
+
+    `switches` is what hangs on them already, and which one is above another is found in both.
+    """
+    parents: dict[str, list[str]] = {}
+    for source in (switches, listed_by):
+        for each, above in parents_of(source).items():
+            parents.setdefault(each, []).extend(above)
+    ancestors = {name: _ancestors(name, parents) for name in switches}
     out = {name: list(below) for name, below in switches.items()}
-    for node, names in listing.items():
-        higher = set().union(*(above[name] for name in names)) if len(names) > 1 else set()
-        for name in names:
+    for each, names in parents_of(listed_by).items():
+        higher = set().union(*(ancestors[name] for name in names)) if len(names) > 1 else set()
+        for name in dict.fromkeys(names):
             if name not in higher:
-                out[name].append(node)
+                out[name].append(each)
     return {name: tuple(below) for name, below in out.items()}
 
 
@@ -244,7 +248,13 @@ def _address(words: Sequence[str], line: int, source: str) -> tuple[str, list[tu
     names = address.split(".", len(kinds) - 1)  # the node's own name may have dots
     if len(names) != len(kinds) or names[-1] != node:
         raise malformed(source, line, address, f"{len(kinds)} names joined by dots, the last of them {node}")
-    return node, [(kind, name) for kind, name in zip(kinds, names[:-1], strict=False) if name]
+    return node, [(kind, _one(name, line, source)) for kind, name in zip(kinds, names[:-1], strict=False) if name]
+
+
+def _one(switches: str, line: int, source: str) -> str:
+    """`spine[1,3-4]`, parallel ways up, as one name."""
+    names = sorted(_hosts(Token("", switches, line), source))
+    return names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
 
 
 def show_topology() -> str:

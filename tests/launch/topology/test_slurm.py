@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launch.topology.build import build_fabric
 from launch.topology.read import read_topology
@@ -11,6 +13,7 @@ from launch.topology.slurm_yaml import parse_slurm_yaml
 from launch.topology.write import topology_conf
 from megatron_nlg.config.cluster import Cluster, Level
 from megatron_nlg.config.errors import InputError
+from megatron_nlg.config.switches import tree_problems
 from megatron_nlg.planning.fabric import Fabric
 from tests.launch.minislurm import MiniSlurm, missing
 from tests.launch.topology import samples
@@ -58,7 +61,27 @@ def test_nodes_stay_with_the_lowest_switch_and_parallel_spines_are_one() -> None
     topology = parse_slurm(text, "t")
     assert topology.switches == TREE
     assert any("LinkSpeed" in note for note in topology.notes)
-    assert any("spine2 hangs over the same switches as spine" in note for note in topology.notes)
+    assert any("spine2 has switches in common with spine" in note for note in topology.notes)
+
+
+def test_spines_that_share_some_switches_are_one_and_so_are_the_cores_above_them() -> None:
+    leaves = "".join(f"SwitchName=l{i} Nodes=n{i}\n" for i in range(3))
+    spines = "SwitchName=s0 Switches=l[0-1]\nSwitchName=s1 Switches=l[1-2]\n"
+    cores = "SwitchName=c0 Switches=s0,l0\nSwitchName=c1 Switches=s1\n"
+    topology = parse_slurm(leaves + spines + cores, "t")
+    assert topology.switches == {
+        "l0": ("n0",),
+        "l1": ("n1",),
+        "l2": ("n2",),
+        "s0": ("l0", "l1", "l2"),
+        "c0": ("s0",),
+    }
+    assert len(topology.notes) == 2
+
+
+def test_parallel_ways_up_in_an_address_are_one_switch() -> None:
+    text = "n1 opa[06,14-15,07].leaf.n1 switch.switch.node\nn2 opa[06-07,14-15].leaf.n2 switch.switch.node\n"
+    assert parse_addresses(text, "t").switches == {"opa06+3": ("leaf",), "leaf": ("n1", "n2")}
 
 
 def test_switches_and_blocks_that_are_empty_now_are_left_out_with_a_note() -> None:
@@ -118,6 +141,24 @@ def test_a_wrong_yaml_is_refused_with_its_line(old: str, new: str, what: str) ->
     with pytest.raises(InputError, match=r"t:\d+: ") as caught:
         parse_slurm_yaml(samples.YAML.replace(old, new), "t")
     assert what in str(caught.value)
+
+
+SUBSETS = st.lists(st.sampled_from([f"s{i}" for i in range(6)]), unique=True, max_size=3)
+NODES = st.lists(st.sampled_from([f"n{i}" for i in range(8)]), unique=True, max_size=3)
+
+
+@given(st.lists(st.tuples(SUBSETS, NODES), min_size=6, max_size=6))
+def test_any_web_of_switches_is_a_tree_or_refused(web: list[tuple[list[str], list[str]]]) -> None:
+    lines = [
+        f"SwitchName=s{i} Switches={','.join(below)} Nodes={','.join(nodes)}" for i, (below, nodes) in enumerate(web)
+    ]
+    try:
+        topology = parse_slurm("\n".join(lines), "t")
+    except InputError as error:
+        assert "t:" in str(error)
+        return
+    assert list(tree_problems(topology.switches)) == []
+    assert set(topology.nodes) == {node for _, nodes in web for node in nodes}
 
 
 LEVELS = tuple(Level(name=name, bandwidth_gbs=1) for name in ("gpu", "node", "leaf", "spine"))
