@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
     "plan": Command("launch.plan", "where a run's ranks sit on a cluster, and what their traffic costs on its links"),
+    "topology": Command("launch.topology.command", "read a fabric from SLURM, ibnetdiscover, nvidia-smi or NCCL"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),
 }
 

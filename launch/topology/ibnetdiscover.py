@@ -211,7 +211,8 @@ def _tree(
             name = names[i][group]
             up = sum(gbs for far, gbs in links.switches[guid].items() if far not in level)
             uplinks[name] = uplinks.get(name, 0.0) + up
-    return without_empty(below), {name: gbs for name, gbs in uplinks.items() if gbs > 0}
+    in_order = {name: sorted(below[name]) for level in names for name in sorted(level.values())}
+    return without_empty(in_order), {name: gbs for name, gbs in uplinks.items() if gbs > 0}
 
 
 def _name(members: Iterable[str], network: Network, taken: set[str]) -> str:

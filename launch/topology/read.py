@@ -11,14 +11,14 @@ from launch.topology.model import Topology, malformed
 from launch.topology.models import parse_model
 from launch.topology.nccl import parse_nccl
 from launch.topology.nvidia_smi import parse_nvidia_smi
-from launch.topology.slurm import parse_addresses, parse_slurm, show_topology
+from launch.topology.slurm import collect_addresses, parse_addresses, parse_slurm, show_topology
 from launch.topology.slurm_yaml import parse_slurm_yaml
 from megatron_nlg.config.errors import InputError
 
 Parser = Callable[[str, str], Topology]
 
-SCONTROL = "scontrol"
-"""In place of a file: ask the SLURM that is here."""
+SCONTROL, SRUN = "scontrol", "srun"
+"""In place of a file: ask the SLURM that is here for its switches, or each node of this allocation for its address."""
 FORMATS: tuple[tuple[str, Parser], ...] = (
     (r"^\s*(<\?xml|<!--|<!DOCTYPE|<system\b)", parse_nccl),
     (r"(?m)^(Switch|Ca|Rt)\s+\d+\s+\"", parse_ibnetdiscover),
@@ -32,16 +32,20 @@ FORMATS: tuple[tuple[str, Parser], ...] = (
 
 
 def read_topology(source: str | Path) -> Topology:
-    """Read a file of any known format, or SLURM's own answer for `scontrol`. Raises InputError."""
+    """Read a file of any known format, or SLURM's own answer to `scontrol` or `srun`. Raises InputError."""
     if str(source) == SCONTROL:
         return parse_topology(show_topology(), "scontrol show topology")
+    if str(source) == SRUN:
+        return parse_topology(collect_addresses(), "SLURM_TOPOLOGY_ADDR")
     try:
         text = Path(source).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{source}:{line}: found a byte that is not UTF-8, expected text") from None
     except OSError as error:
-        raise InputError(f"topology {source}: can't be read: {error.strerror}; give a file, or {SCONTROL}") from None
+        raise InputError(
+            f"topology {source}: can't be read: {error.strerror}; give a file, {SCONTROL} or {SRUN}"
+        ) from None
     return parse_topology(text, str(source))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -262,8 +263,11 @@ def show_topology() -> str:
     return _output(["scontrol", "show", "topology"])
 
 
-def collect_addresses(nodes: int) -> str:
+def collect_addresses() -> str:
     """Inside an allocation: the address of each of its nodes, in lines that `parse_addresses` reads."""
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES")
+    if nodes is None:
+        raise InputError("srun: addresses are those of an allocation's nodes; run it inside a job, or ask scontrol")
     script = 'echo "$SLURMD_NODENAME $SLURM_TOPOLOGY_ADDR $SLURM_TOPOLOGY_ADDR_PATTERN"'
     return _output(["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "bash", "-c", script])
 

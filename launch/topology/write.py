@@ -1,41 +1,55 @@
-"""A fabric in SLURM's words: topology.conf and topology.yaml, for a scheduler that does not know its switches yet."""
+"""A tree in SLURM's words: topology.conf and topology.yaml, for a scheduler that does not know its switches yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from megatron_nlg.config.hostlist import compact
+from megatron_nlg.config.switches import Switches
 from megatron_nlg.planning.fabric import Fabric
 
 TOP = "top"
 
 
-def topology_conf(fabric: Fabric) -> str:
+def topology_conf(switches: Mapping[str, Sequence[str]]) -> str:
     """The tree as topology.conf."""
-    lines = [f"SwitchName={name} {kind}={hosts}" for name, kind, hosts in _switches(fabric)]
-    return "\n".join([f"# {len(fabric.nodes)} nodes", *lines, ""])
+    return "".join(f"SwitchName={name} {kind}={hosts}\n" for name, kind, hosts in _lines(switches))
 
 
-def topology_yaml(fabric: Fabric, name: str = "fabric") -> str:
+def topology_yaml(switches: Mapping[str, Sequence[str]], name: str = "fabric") -> str:
     """The tree as topology.yaml, which SLURM 25.05 and later read."""
     keys = {"Nodes": "nodes", "Switches": "children"}
     lines = [f"- topology: {name}", "  cluster_default: true", "  tree:", "    switches:"]
-    for switch, kind, hosts in _switches(fabric):
+    for switch, kind, hosts in _lines(switches):
         lines += [f'      - switch: "{switch}"', f'        {keys[kind]}: "{hosts}"']
     return "\n".join([*lines, ""])
 
 
-def _switches(fabric: Fabric) -> Iterator[tuple[str, str, str]]:
-    """(Name, Nodes or Switches, host list) of each switch, leaves first. The top's name is one that none has."""
+def _lines(switches: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
+    """(Switch, Nodes or Switches, host list): SLURM allows no switch both, so nodes beside switches get their own."""
+    for name, below in switches.items():
+        nodes = [each for each in below if each not in switches]
+        over = [each for each in below if each in switches]
+        if nodes and over:
+            own = f"{name}_nodes"
+            while own in switches:
+                own += "_"
+            over.append(own)
+            yield own, "Nodes", compact(nodes)
+        yield (name, "Switches", compact(over)) if over else (name, "Nodes", compact(nodes))
+
+
+def switches_of(fabric: Fabric) -> Switches:
+    """A fabric's tree, leaves first; its top gets a name that no other switch has."""
     taken = {name for names in fabric.members for name in names}
     top = TOP
     while top in taken:
         top += "_"
+    below: dict[str, list[str]] = {}
     for k, names in enumerate(fabric.members):
         over = fabric.members[k + 1] if k + 1 < len(fabric.members) else (top,)
         above = fabric.above[k] if k < len(fabric.above) else (0,) * len(names)
-        below: list[list[str]] = [[] for _ in over]
+        below |= {name: [] for name in over}
         for name, parent in zip(names, above, strict=True):
-            below[parent].append(name)
-        for switch, hosts in zip(over, below, strict=True):
-            yield switch, "Switches" if k else "Nodes", compact(hosts)
+            below[over[parent]].append(name)
+    return {name: tuple(under) for name, under in below.items()}

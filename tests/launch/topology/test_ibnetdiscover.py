@@ -38,7 +38,7 @@ def test_one_misplaced_cable_joins_no_units() -> None:
 def test_hosts_without_a_name_of_their_own_are_left_out_and_counted() -> None:
     text = ibnetdiscover().replace("n0-0 mlx5_0", "MT4129 ConnectX7   Mellanox Technologies").replace("n0-1 ", "n0-2 ")
     topology = parse_ibnetdiscover(text, "t")
-    assert topology.switches["leaf-0-0+1"] == ("n0-3", "n0-0")
+    assert topology.switches["leaf-0-0+1"] == ("n0-0", "n0-3")
     assert any("5 adapters without a host of their own" in note for note in topology.notes)
     assert any("1 hosts have fewer than 2 adapters with their name: n0-0" in note for note in topology.notes)
 

@@ -57,11 +57,14 @@ def test_what_is_no_topology_says_what_was_found(content: bytes, what: str, tmp_
 
 
 def test_no_file_and_no_slurm_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="No such file or directory; give a file, or scontrol"):
+    with pytest.raises(InputError, match="No such file or directory; give a file, scontrol or srun"):
         read_topology(tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="scontrol is not installed here"):
         read_topology("scontrol")
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    with pytest.raises(InputError, match="run it inside a job, or ask scontrol"):
+        read_topology("srun")
 
 
 def test_scontrol_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

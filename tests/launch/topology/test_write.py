@@ -1,4 +1,4 @@
-"""Fabrics in SLURM's words, read back."""
+"""Trees in SLURM's words, read back."""
 
 from hypothesis import given
 
@@ -6,21 +6,31 @@ from launch.topology.build import build_fabric
 from launch.topology.model import Topology
 from launch.topology.slurm import parse_slurm
 from launch.topology.slurm_yaml import parse_slurm_yaml
-from launch.topology.write import topology_conf, topology_yaml
+from launch.topology.write import switches_of, topology_conf, topology_yaml
 from tests.launch.topology.test_build import CLUSTER, topologies
 
 
 @given(topologies())
 def test_what_is_written_is_read_as_the_same_tree(topology: Topology) -> None:
     fabric = build_fabric(CLUSTER, topology)
-    for again in (parse_slurm(topology_conf(fabric), "t"), parse_slurm_yaml(topology_yaml(fabric), "t")):
+    switches = switches_of(fabric)
+    for again in (parse_slurm(topology_conf(switches), "t"), parse_slurm_yaml(topology_yaml(switches), "t")):
         back = build_fabric(CLUSTER, again)
         assert (back.members, back.above) == (fabric.members, fabric.above)
 
 
+@given(topologies())
+def test_a_topology_itself_keeps_who_is_near_whom(topology: Topology) -> None:
+    """Nodes beside switches get one of their own, as SLURM demands."""
+    text = topology_conf(topology.switches)
+    assert not any("Nodes=" in line and "Switches=" in line for line in text.splitlines())
+    before, after = build_fabric(CLUSTER, topology), build_fabric(CLUSTER, parse_slurm(text, "t"), None)
+    after = after.only(before.nodes)
+    assert after.above == before.above
+
+
 def test_it_is_what_slurm_reads() -> None:
-    fabric = build_fabric(CLUSTER)
-    assert topology_conf(fabric) == (
-        "# 4 nodes\nSwitchName=leaf1 Nodes=node[1-2]\nSwitchName=leaf2 Nodes=node[3-4]\n"
+    assert topology_conf(switches_of(build_fabric(CLUSTER))) == (
+        "SwitchName=leaf1 Nodes=node[1-2]\nSwitchName=leaf2 Nodes=node[3-4]\n"
         "SwitchName=spine1 Switches=leaf[1-2]\nSwitchName=top Switches=spine1\n"
     )
