@@ -125,7 +125,10 @@ def _enough(levels: tuple[Level, ...], links: int, tree: _Tree, notes: list[str]
         raise ConfigError(
             [Problem("levels", message, "describe the link of a leaf switch as a third level")], "cluster"
         )
-    notes.append(f"the tree has {links} levels of links, and {len(levels) - 1} are described: {top.name}'s is repeated")
+    notes.append(
+        f"the tree has {links} levels of links, and {len(levels) - 1} are described: {top.name}'s is repeated; "
+        "describe the levels above to say what they carry"
+    )
     more = (top.model_copy(update={"name": f"{top.name}{i}"}) for i in range(2, links - len(levels) + 3))
     return (*levels, *more)
 
@@ -142,28 +145,30 @@ def _with_domains(cluster: Cluster, topology: Topology, notes: list[str]) -> Swi
             f"no NVLink domains in {topology.source}: its lowest switches are taken for a {cluster.nvlink_domain} each"
         )
         return topology.switches
-    return insert_domains(topology.switches, domains, topology.source)
+    return insert_domains(topology.switches, domains, notes)
 
 
-def insert_domains(switches: Switches, domains: Mapping[str, str], source: str) -> Switches:
-    """Hang nodes on their domains, and each domain on the switch that its nodes hung on."""
+def insert_domains(switches: Switches, domains: Mapping[str, str], notes: list[str]) -> Switches:
+    """Hang nodes on their domains, and each domain on the switch that its nodes hung on.
+
+    A tree has no place for a domain on several switches: it becomes one a switch, as if NVLink ended there.
+    """
     parents = {each: above[0] for each, above in parents_of(switches).items()}
-    out = {name: list(below) for name, below in switches.items()}
-    hung: dict[str, str | None] = {}
+    on: dict[str, dict[str | None, list[str]]] = {}
     for node, domain in domains.items():
-        name = f"{domain}'" if domain in switches or domain in parents else domain
-        switch = parents.get(node)
-        if hung.setdefault(name, switch) != switch:
-            raise InputError(
-                f"{source}: NVLink domain {domain} has nodes on {hung[name]} and on {switch}; one switch is expected"
-            )
-        if name not in out:
-            out[name] = []
+        on.setdefault(domain, {}).setdefault(parents.get(node), []).append(node)
+    if wide := [domain for domain, parts in on.items() if len(parts) > 1]:
+        notes.append(f"NVLink domains on several switches: {listed(wide)}; each is taken as one a switch")
+    out = {name: list(below) for name, below in switches.items()}
+    for domain, parts in on.items():
+        for switch, nodes in parts.items():
+            name = domain if len(parts) == 1 else f"{domain}@{switch}"
+            while name in out or name in parents:
+                name += "'"
+            out[name] = nodes
             if switch is not None:
-                out[switch].append(name)
-        out[name].append(node)
-        if switch is not None:
-            out[switch].remove(node)
+                gone = set(nodes)
+                out[switch] = [*(each for each in out[switch] if each not in gone), name]
     return {name: tuple(below) for name, below in out.items()}
 
 

@@ -60,6 +60,8 @@ def parse_ibnetdiscover(text: str, source: str) -> Topology:
     if not hosts:
         raise malformed(source, 1, "no host with a name", 'adapters described as "host mlx5_0" or "host HCA-1"')
     links = _links(network, hosts)
+    if not links.hosts:
+        raise malformed(source, 1, "no cable between a host and a switch", "the ports of switches or of adapters")
     groups = _units(network, links, notes)
     switches, uplinks = _tree(network, links, groups, notes)
     for host, ends in links.hosts.items():

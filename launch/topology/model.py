@@ -113,6 +113,12 @@ def without_empty(below: Mapping[str, Sequence[str]]) -> Switches:
     return {name: tuple(under) for name, under in switches.items()}
 
 
+def empty_note(every: Mapping[str, object], kept: Switches) -> tuple[str, ...]:
+    """What to say of switches and blocks without nodes, as they are where nodes come and go."""
+    gone = [name for name in every if name not in kept]
+    return (f"nothing hangs on {listed(gone)}: left out",) if gone else ()
+
+
 def check_tree(switches: Switches, lines: Mapping[str, int], source: str) -> None:
     """Raise an InputError that lists, with their lines, what keeps the switches from being trees with nodes below."""
     report([*tree_problems(switches)], lines, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launch.topology.marked import Value, load
-from launch.topology.model import Topology, check_tree, malformed, report
+from launch.topology.model import Topology, check_tree, empty_note, malformed, report, without_empty
 from megatron_nlg.config.switches import Switches, unknown_switches
 
 DOMAIN = "/domain"
@@ -73,6 +73,6 @@ def _topograph(fields: dict[str, Value], source: str) -> Topology:
         for key, domain in notes.items():
             if key.endswith(DOMAIN):
                 domains |= dict.fromkeys(nodes, domain.text("a domain's name"))
-    switches = {name: tuple(names) for name, names in below.items()}
+    switches = without_empty(below)
     check_tree(switches, lines, source)
-    return Topology("topograph model", source, switches, domains)
+    return Topology("topograph model", source, switches, domains, notes=empty_note(below, switches))

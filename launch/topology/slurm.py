@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.topology.model import Topology, check_tree, find, listed, malformed, without_empty
+from launch.topology.model import Topology, check_tree, empty_note, find, malformed, without_empty
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.hostlist import expand
 from megatron_nlg.config.switches import Switches, parents_of
@@ -16,6 +17,7 @@ from megatron_nlg.config.switches import Switches, parents_of
 FIRST_KEYS = {"switchname": "SwitchName", "blockname": "BlockName", "aggregatedblock": "AggregatedBlock"}
 """Keys that a record starts with; keys are written in any case."""
 USED_KEYS = {"nodes", "switches", "level", "blockindex", "blocksize", "blocksizes", "linkspeed"}
+_ASSIGNED = re.compile(r"\s+=\s*")
 SECONDS = 60
 """How long SLURM's commands may take."""
 
@@ -73,7 +75,7 @@ def _tokens(text: str, source: str) -> Iterator[Token]:
     pending, start = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         start = start or number
-        content = line.partition("#")[0].rstrip()
+        content = _ASSIGNED.sub("=", line.partition("#")[0].rstrip())
         if content.endswith("\\"):
             pending += content[:-1]
             continue
@@ -81,7 +83,7 @@ def _tokens(text: str, source: str) -> Iterator[Token]:
             key, sign, value = word.partition("=")
             if not sign or not key:
                 raise malformed(source, start, word, "KEY=VALUE, such as SwitchName=leaf1 Nodes=node[1-8]")
-            yield Token(key.lower(), value, start)
+            yield Token(key.lower(), value.strip('"'), start)
         pending, start = "", 0
     if pending:
         raise malformed(source, start, "the end of the file", "a line after the backslash")
@@ -132,14 +134,7 @@ def tree_topology(records: Sequence[Record], kind: str, source: str, notes: Sequ
     switches = without_empty(every)
     check_tree(switches, lines, source)
     remarks = [f"{name} has switches in common with {into}: taken as one" for name, into in merged.items()]
-    remarks += _empty(every, switches)
-    return Topology(kind, source, switches, notes=(*notes, *remarks))
-
-
-def _empty(every: Switches, kept: Switches) -> list[str]:
-    """What to say of switches and blocks without nodes, as SLURM has them where nodes come and go."""
-    gone = [name for name in every if name not in kept]
-    return [f"nothing hangs on {listed(gone)}: left out"] if gone else []
+    return Topology(kind, source, switches, notes=(*notes, *remarks, *empty_note(every, switches)))
 
 
 def _joined(switches: Switches) -> tuple[Switches, dict[str, str]]:
@@ -204,7 +199,7 @@ def blocks_topology(records: Sequence[Record], kind: str, source: str, notes: Se
     kept = without_empty(blocks)
     check_tree(kept, lines, source)
     domains = {node: name for name, below in kept.items() for node in below}
-    return Topology(kind, source, domains=domains, notes=(*notes, *_empty(blocks, kept)))
+    return Topology(kind, source, domains=domains, notes=(*notes, *empty_note(blocks, kept)))
 
 
 def parse_addresses(text: str, source: str) -> Topology:

@@ -107,9 +107,10 @@ def test_blocks_are_domains_or_leaves() -> None:
     assert build_fabric(RACKS, blocks).members[1] == build_fabric(CLUSTER, blocks).members[1] == ("b1", "b2")
 
 
-def test_a_domain_on_two_switches_is_refused() -> None:
-    with pytest.raises(InputError, match="NVLink domain d has nodes on left and on right"):
-        build_fabric(RACKS, parse_model(samples.PLAIN + "domains: {d: 'n[1-3]'}\n", "t"))
+def test_a_domain_on_two_switches_ends_at_each() -> None:
+    fabric = build_fabric(RACKS, parse_model(samples.PLAIN + "domains: {d: 'n[1-3]'}\n", "t"))
+    assert fabric.members[1:] == (("d@left", "d@right"), ("left", "right"))
+    assert "NVLink domains on several switches: d; each is taken as one a switch" in fabric.notes
 
 
 def test_the_inside_of_a_node_corrects_its_links() -> None:

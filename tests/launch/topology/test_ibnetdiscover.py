@@ -50,6 +50,7 @@ def test_hosts_without_a_name_of_their_own_are_left_out_and_counted() -> None:
         ("vendid=", "venndid=", "t:5: found 'venndid=0x2c9', expected Switch, Ca or Rt"),
         ("Switch\t65", "[1]\t", "t:6: found"),
         ("mlx5_", "port", "t:1: found no host with a name"),
+        ("[", "# [", "t:1: found no cable between a host and a switch"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(old: str, new: str, what: str) -> None:

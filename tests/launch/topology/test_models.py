@@ -25,6 +25,12 @@ def test_topographs_models_have_domains_and_leaves_of_blocks() -> None:
     assert topology.domains == {"n1": "nvl1", "n2": "nvl1", "n3": "nvl2"}
 
 
+def test_topographs_switches_without_nodes_are_left_out_with_a_note() -> None:
+    topology = parse_model(samples.TOPOGRAPH.replace("[left, right]", "[left, right, dark]"), "t")
+    assert topology.notes == ("nothing hangs on dark: left out",)
+    assert "dark" not in topology.switches["spine"]
+
+
 def test_names_of_digits_stay_as_they_are_written() -> None:
     assert parse_model("switches: {0x10: [0101, '[08-09]']}", "t").switches == {"0x10": ("0101", "08", "09")}
 

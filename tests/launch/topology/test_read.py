@@ -92,8 +92,12 @@ def mutated(draw: st.DrawFn) -> str:
             "other": [draw(st.text(st.characters(codec="utf-8"), max_size=4))],
             "syntax": [draw(st.sampled_from(list("[]{}=,:.\"'<>#&*\\-0\n\t |>!%@")))],
             "elsewhere": [parts[draw(st.integers(0, len(parts) - 1))]],
-        }[draw(st.sampled_from(["cut", "double", "other", "syntax", "elsewhere"]))]
-        parts[at : at + length] = instead
+        }
+        kind = draw(st.sampled_from([*instead, "end", "begin"]))
+        if kind in instead:
+            parts[at : at + length] = instead[kind]
+        else:
+            parts = parts[:at] if kind == "end" else parts[at:]
         text = "".join(parts)
     return text
 

@@ -28,8 +28,9 @@ TREE = {"left": ("n1", "n2"), "right": ("n3",), "spine": ("left", "right")}
         samples.SCONTROL.replace(" ", "\n   "),
         samples.SCONTROL.replace("\n", " "),
         samples.CONF,
+        samples.CONF.replace("switchname=right", "switchname = right").replace("=n3", '="n3"'),
     ],
-    ids=["lines", "wrapped", "one line", "conf"],
+    ids=["lines", "wrapped", "one line", "conf", "blanks and quotes"],
 )
 def test_a_tree_is_read_however_it_is_printed(text: str) -> None:
     assert parse_slurm(text, "t").switches == TREE
