@@ -69,12 +69,14 @@ def _levels(cluster: Cluster, topology: Topology | None, notes: list[str]) -> tu
                 f"{cluster.gpus_per_node} (gpus_per_node)"
             )
         levels[0] = _changed(levels[0], "bandwidth_gbs", _gpu_gbs(machine, cluster), topology.source, notes)
-        levels[1] = _changed(levels[1], "bandwidth_gbs", machine.nic_gbs, topology.source, notes)
+        if cluster.nvlink_domain is None:
+            levels[1] = _changed(levels[1], "bandwidth_gbs", machine.nic_gbs, topology.source, notes)
     rails = topology.rails if topology else None
     if topology and rails is not None and rails <= max(cluster.gpus_per_node, 1):
         # The inside of a node says nothing about the switches, whose rails end where adapters share a leaf switch.
-        reach = 2 if machine else len(levels)
-        for i in range(1, reach):
+        # Adapters begin at the node's link, or above the NVLink domain that nodes share.
+        first = 1 if cluster.nvlink_domain is None else 2
+        for i in range(first, first + 1 if machine else len(levels)):
             levels[i] = _changed(levels[i], "rails", rails, topology.source, notes)
     elif rails is not None:
         notes.append(f"{rails} adapters of a node are more than its GPUs: the description's rails stay")
@@ -103,7 +105,11 @@ def _gpu_gbs(machine: Machine, cluster: Cluster) -> float | None:
 
 def _tree(cluster: Cluster, levels: tuple[Level, ...], topology: Topology, notes: list[str]) -> Fabric:
     """Nodes and switches by their height above the nodes; gaps are bridged by pseudo-switches, marked with a star."""
-    tree = _Tree(_with_domains(cluster, topology, notes), topology.uplinks, notes)
+    switches = _with_domains(cluster, topology, notes)
+    uplinks_known = dict(topology.uplinks)
+    if cluster.nvlink_domain is not None:
+        _adapters_of_domains(switches, uplinks_known)
+    tree = _Tree(switches, uplinks_known, notes)
     members, above = tree.levelled(levels[1].bandwidth_gbs)
     levels = _enough(levels, len(members), tree, notes)
     uplinks = []
@@ -112,6 +118,15 @@ def _tree(cluster: Cluster, levels: tuple[Level, ...], topology: Topology, notes
         own = tuple(level.bandwidth_gbs if gbs is None else gbs for gbs in known)
         uplinks.append(own if any(gbs != level.bandwidth_gbs for gbs in own) else None)
     return Fabric(levels, cluster.gpus_per_node or 1, members, above, tuple(uplinks))
+
+
+def _adapters_of_domains(switches: Switches, uplinks: dict[str, float]) -> None:
+    """What nodes send by their adapters is what their NVLink domain sends: their own links are NVLink."""
+    for name, below in switches.items():
+        nodes = [each for each in below if each not in switches]
+        known = [uplinks.pop(node) for node in nodes if node in uplinks]
+        if known and len(known) == len(nodes):
+            uplinks[name] = min(sum(known), uplinks.get(name, float("inf")))
 
 
 def _enough(levels: tuple[Level, ...], links: int, tree: _Tree, notes: list[str]) -> tuple[Level, ...]:

@@ -76,6 +76,6 @@ def _inside(topology: Topology) -> list[str]:
         to = f": {', '.join(dict.fromkeys(links))} to the others" if links else ""
         near = [machine.nics[nic] for nic in machine.nearest[i]] if machine.nearest else []
         lines.append(f"  {gpu}{to}, {'nearest ' + ', '.join(near) if near else 'no adapter of its own'}")
-    rates = (("GPU link", machine.gpu_gbs), ("PCI Express", machine.pcie_gbs), ("all adapters", machine.nic_gbs))
+    rates = (("GPU link", machine.gpu_gbs), ("PCI Express", machine.pcie_gbs), ("adapters", machine.nic_gbs))
     known = [f"{what} {gbs:.4g} GB/s" for what, gbs in rates if gbs is not None]
     return [*lines, f"  {', '.join(known)}"] if known else lines

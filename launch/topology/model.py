@@ -28,7 +28,7 @@ class Machine:
     pcie_gbs: float | None = None
     """What a GPU sends over PCI Express, GB/s, where the source knows it."""
     nic_gbs: float | None = None
-    """What all adapters send together at most, GB/s, where the source knows it."""
+    """What the GPUs' adapters send together at most, GB/s, where the source knows it."""
 
     @property
     def rails(self) -> int | None:

@@ -55,11 +55,14 @@ def parse_nccl(text: str, source: str) -> Topology:
     if not gpus:
         raise malformed(source, root.line, "no GPU", '<pci class="0x0302…"> elements')
     links = [_gpu_gbs(gpu.element, source) for gpu in gpus]
-    networks = [gbs for nic in nics if (gbs := _nic_gbs(nic.element, source)) is not None]
+    nearest = tuple(_nearest(gpu, nics) for gpu in gpus)
+    # Adapters that are no GPU's own, for storage or management, are not counted where others are.
+    own = {nic for near in nearest for nic in near} or set(range(len(nics)))
+    networks = [gbs for i in own if (gbs := _nic_gbs(nics[i].element, source)) is not None]
     machine = Machine(
         gpus=tuple(gpu.name for gpu in gpus),
         nics=tuple(nic.name for nic in nics),
-        nearest=tuple(_nearest(gpu, nics) for gpu in gpus),
+        nearest=nearest,
         gpu_gbs=min((gbs for gbs in links if gbs is not None), default=None),
         pcie_gbs=min((gbs for gpu in gpus if (gbs := _pcie_gbs(gpu.element, source)) is not None), default=None),
         nic_gbs=sum(networks) if networks else None,

@@ -102,6 +102,14 @@ def test_nvlink_domains_stand_between_nodes_and_leaves() -> None:
     assert any("NVLink domains are left out" in note for note in without.notes)
 
 
+def test_adapters_of_nodes_are_their_nvlink_domains_link_up() -> None:
+    text = samples.PLAIN.replace("{left: 40,", "{n1: 7, n2: 8, n3: 9, left: 40,") + "domains: {d: 'n[1-2]', e: n3}\n"
+    assert build_fabric(RACKS, parse_model(text, "t")).uplinks == (None, (15, 9), (40, 20))
+    assert build_fabric(CLUSTER, parse_model(text, "t")).uplinks == ((7, 8, 9), (40, 20))
+    levels = build_fabric(RACKS, parse_nvidia_smi(samples.SMI, "smi")).levels
+    assert [level.rails for level in levels] == [1, 4, 2, 4], "adapters begin above the domain"
+
+
 def test_blocks_are_domains_or_leaves() -> None:
     blocks = parse_slurm(samples.CONF_BLOCKS, "t")
     assert build_fabric(RACKS, blocks).members[1] == build_fabric(CLUSTER, blocks).members[1] == ("b1", "b2")

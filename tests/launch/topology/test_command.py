@@ -30,7 +30,7 @@ def test_a_tree_is_shown_and_converted(capsys: pytest.CaptureFixture[str], tmp_p
 def test_the_inside_of_a_node_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = shown(capsys, tmp_path, samples.NCCL)
     assert "0000:18:00.0, nearest mlx5_0" in out
-    assert "GPU link 450 GB/s, PCI Express 63.02 GB/s, all adapters 100 GB/s" in out
+    assert "GPU link 450 GB/s, PCI Express 63.02 GB/s, adapters 100 GB/s" in out
     assert "GPU2: NV4 to the others, nearest mlx5_3" in shown(capsys, tmp_path, samples.SMI)
 
 

@@ -29,7 +29,7 @@ def test_adapters_without_a_pci_device_are_nobodys_own() -> None:
     assert machine is not None
     assert machine.nics == ("mlx5_0", "eth0", "mlx5_1")
     assert machine.nearest == ((0,), (2,))
-    assert machine.nic_gbs == 112.5
+    assert machine.nic_gbs == 100
 
 
 def test_of_several_nodes_on_one_nvlink_the_first_is_read() -> None:
