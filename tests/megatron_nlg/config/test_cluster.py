@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from megatron_nlg.config.base import build, parse_yaml
@@ -71,6 +71,7 @@ def test_variables_are_names_of_one_line(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, len(GOOD)), st.integers(0, 8), st.text(st.sampled_from("{}[]:,-'\"\n #&*!|0ab"), max_size=4))
+@example(GOOD.index("{name"), 0, ":")
 @settings(max_examples=200)
 def test_a_broken_description_is_read_or_refused(at: int, length: int, instead: str) -> None:
     text = GOOD[:at] + instead + GOOD[at + length :]
