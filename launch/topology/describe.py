@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from launch.topology.model import listed
 from megatron_nlg.planning.fabric import Fabric
+
+
+NAMED = 4
+"""Uneven switches that are named; of more, the range is told."""
 
 
 def describe(fabric: Fabric) -> str:
@@ -62,4 +65,6 @@ def _uneven(fabric: Fabric, level: int) -> list[str]:
     if len(sizes) == 1:
         return [f"{usual} × {what} on each"]
     rest = [f"{count} on {names[i]}" for i, count in sorted(counts.items()) if count != usual]
-    return [f"uneven: {usual} × {what} on {sizes[0][1]} of them, {listed(rest)}"]
+    if len(rest) > NAMED:
+        return [f"uneven: {min(counts.values())} to {max(counts.values())} × {what} on each, most often {usual}"]
+    return [f"uneven: {usual} × {what} on {sizes[0][1]} of them, {', '.join(rest)}"]

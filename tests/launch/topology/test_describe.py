@@ -5,6 +5,7 @@ from pathlib import Path
 from launch.topology.build import build_fabric
 from launch.topology.describe import describe
 from launch.topology.ibnetdiscover import parse_ibnetdiscover
+from launch.topology.model import Topology
 from launch.topology.models import parse_model
 from megatron_nlg.config.cluster import load_cluster
 from tests.launch.topology.samples import PLAIN, ibnetdiscover
@@ -22,6 +23,14 @@ def test_uneven_leaves_are_named_with_the_range_of_their_links() -> None:
     text = describe(build_fabric(CLUSTER, parse_model(PLAIN, "t")))
     assert "20 to 40 GB/s each way" in text
     assert "uneven: 2 × node on 1 of them, 1 on right" in text
+
+
+def test_of_many_uneven_leaves_the_range_is_told() -> None:
+    switches = {f"leaf{i}": tuple(f"n{i}-{j}" for j in range(1 + i)) for i in range(7)} | {
+        "spine": tuple(f"leaf{i}" for i in range(7))
+    }
+    text = describe(build_fabric(CLUSTER, Topology("test", "t", switches)))
+    assert "uneven: 1 to 7 × node on each, most often" in text
 
 
 def test_what_was_assumed_is_said() -> None:
