@@ -6,7 +6,6 @@ from collections import Counter
 
 from megatron_nlg.planning.fabric import Fabric
 
-
 NAMED = 4
 """Uneven switches that are named; of more, the range is told."""
 

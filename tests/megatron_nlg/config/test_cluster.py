@@ -35,6 +35,17 @@ def test_a_tree_of_switches_loads(tmp_path: Path) -> None:
     assert load_cluster(tmp_path / "c.yaml").switches == {"left": ("n[1-2]",), "right": ("n[3-4]",)}
 
 
+def test_the_example_of_the_guide_loads(tmp_path: Path) -> None:
+    guide = Path("docs/launch.md").read_text()
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "fabrics").symlink_to(Path("configs/fabrics").resolve())
+    example = tmp_path / "clusters" / "ours.yaml"
+    example.write_text("include: [../fabrics" + guide.partition("```yaml\ninclude: [../fabrics")[2].partition("```")[0])
+    cluster = load_cluster(example)
+    assert cluster.name == "ours"
+    assert cluster.environment
+
+
 def test_every_problem_of_the_tree_is_listed(tmp_path: Path) -> None:
     bad = "{left: ['n[1-2]', n1], right: ['n[2-4]'], top: [left, right, middle], round: [round]}"
     found = problems(tmp_path, GOOD.replace("{left: ['n[1-2]'], right: ['n[3-4]']}", bad))
