@@ -36,7 +36,8 @@ def _lines(switches: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, st
                 own += "_"
             over.append(own)
             yield own, "Nodes", compact(nodes)
-        yield (name, "Switches", compact(over)) if over else (name, "Nodes", compact(nodes))
+        kind, hosts = ("Switches", over) if over else ("Nodes", nodes)
+        yield compact([name]), kind, compact(hosts)  # refuses a switch's name that SLURM could not read
 
 
 def switches_of(fabric: Fabric) -> Switches:

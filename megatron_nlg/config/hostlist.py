@@ -96,7 +96,7 @@ def compact(names: Sequence[str]) -> str:
 def _split(name: str) -> tuple[tuple[str, str, bool], str]:
     """(What is before its last number, what is after it, whether it has one), the number."""
     if not name or name == "(null)" or _FORBIDDEN.search(name):
-        raise InputError(f"node name {name!r}: brackets, commas and blanks can't be part of one")
+        raise InputError(f"name {name!r}: brackets, commas and blanks can't be part of one")
     match = _LAST_NUMBER.fullmatch(name)
     if match is None or len(match[2]) > DIGITS:
         return (name, "", False), ""

@@ -1,5 +1,6 @@
 """Trees in SLURM's words, read back."""
 
+import pytest
 from hypothesis import given
 
 from launch.topology.build import build_fabric
@@ -7,6 +8,7 @@ from launch.topology.model import Topology
 from launch.topology.slurm import parse_slurm
 from launch.topology.slurm_yaml import parse_slurm_yaml
 from launch.topology.write import switches_of, topology_conf, topology_yaml
+from megatron_nlg.config.errors import InputError
 from tests.launch.topology.test_build import CLUSTER, topologies
 
 
@@ -27,6 +29,11 @@ def test_a_topology_itself_keeps_who_is_near_whom(topology: Topology) -> None:
     before, after = build_fabric(CLUSTER, topology), build_fabric(CLUSTER, parse_slurm(text, "t"), None)
     after = after.only(before.nodes)
     assert after.above == before.above
+
+
+def test_a_name_that_slurm_could_not_read_is_refused() -> None:
+    with pytest.raises(InputError, match="'rack 1'"):
+        topology_conf({"rack 1": ("n1",)})
 
 
 def test_it_is_what_slurm_reads() -> None:
