@@ -42,8 +42,9 @@ from megatron_nlg.config.base import apply_overrides, build
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.model.kernels import importable
 from megatron_nlg.parallel.supervisor import quiet_libraries
+from megatron_nlg.planning.flops import model_flops_per_token
 from megatron_nlg.training.engine import Engine
-from megatron_nlg.training.throughput import Throughput, model_flops_per_token
+from megatron_nlg.training.throughput import Throughput
 
 RESULT = Path("benchmarks/results/train_gpu.json")
 SIZES = {  # layers, hidden, heads, sequence

@@ -44,6 +44,23 @@ class Variable(Section):
     """Why, in one line: it stands beside the variable in batch scripts."""
 
 
+class Compute(Section):
+    """How fast one accelerator is. Rates are those of data sheets, efficiencies are calibrated."""
+
+    fp32_tflops: Annotated[float, Field(gt=0)] | None = None
+    """Peak of fp32 matrix products, TFLOP/s; that of 16 bits is `peak_tflops`."""
+    memory_gbs: Annotated[float, Field(gt=0)]
+    """Bandwidth of its memory, GB/s (1e9 bytes)."""
+    processors: Positive = 1
+    """Streaming multiprocessors: a matrix product runs in waves of as many tiles. 1 where that is of no concern."""
+    gemm_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of the peak that large matrix products reach in a model's training."""
+    memory_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Share of the memory's bandwidth that element-wise kernels reach."""
+    kernel_us: Annotated[float, Field(ge=0)] = 0.0
+    """From one kernel to the next where they are too short to hide it, µs."""
+
+
 class Level(Section):
     """One kind of link of a fabric that is a tree: from each GPU, or node, or leaf switch …, to what it hangs on."""
 
@@ -76,6 +93,8 @@ class Cluster(Section):
     """Dense bf16 peak of one accelerator, TFLOP/s."""
     memory_gib: Annotated[float, Field(gt=0)] | None = None
     """Memory of one accelerator, or of the machine when it has none, GiB."""
+    compute: Compute | None = None
+    """Rates of one accelerator, for predictions of time."""
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
     """Links from the GPU's to those below the root of the tree: at least the GPU's and the node's."""
     switches: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] | None = None

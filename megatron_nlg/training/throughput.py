@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megatron_nlg.config.schema import Model, RunConfig
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.planning.flops import model_flops_per_token
 
 # Dense bf16 tensor-core peaks in TFLOP/s, from the makers' data sheets. The first name found in the device's counts,
 # so the longer names come first.
@@ -19,21 +20,6 @@ PEAK_TFLOPS = {
     "A800": 312.0,
     "L40S": 362.0,
 }
-
-
-def model_flops_per_token(model: Model) -> float:
-    """Floating-point operations of forward and backward pass for one token, without recomputation.
-
-    Three times the forward pass: 6·L·(2h² + 2hk + 2hf) for the matrices, where k is the width of all keys (h without
-    query groups) and a gated MLP has 3hf, 12·L·s·h for attention scores and values (the whole square, as in the
-    source), 6·h·V for the logits. With k = h and f = 4h this is the 72·L·h²·(1 + s/(6h) + V/(12Lh)) of
-    Narayanan et al. 2021 (equation 3, less recomputation), which MT-NLG uses. V is the padded vocabulary.
-    """
-    layers, hidden = model.num_layers, model.hidden_size
-    keys = model.query_groups * model.head_size
-    matrices = 6 * layers * hidden * (2 * hidden + 2 * keys + (3 if model.gated else 2) * model.ffn_size)
-    attention = 12 * layers * model.sequence_length * hidden
-    return float(matrices + attention + 6 * hidden * model.padded_vocab_size)
 
 
 def peak_tflops(device_name: str, precision: str) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from megatron_nlg.config.schema import Model
-from megatron_nlg.training.throughput import Throughput, model_flops_per_token, peak_tflops
+from megatron_nlg.planning.flops import model_flops_per_token
+from megatron_nlg.training.throughput import Throughput, peak_tflops
 from tests.tiny import tiny
 
 MT_NLG = Model(

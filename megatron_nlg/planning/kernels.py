@@ -1,0 +1,60 @@
+"""Seconds of single kernels on an accelerator: matrix products from their shape, the rest from the bytes they move.
+
+A matrix product is cut into tiles that the processors take in waves; the last wave is as long as a full one (NVIDIA,
+Matrix Multiplication Background: tile and wave quantization). Larger tiles reuse more of what they load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from megatron_nlg.config.cluster import Cluster, Compute
+from megatron_nlg.config.errors import InputError
+
+TILES = ((128, 256, 1.0), (256, 128, 1.0), (128, 128, 0.93))
+"""Rows, columns, and rate against the largest: cuBLAS's on Ampere and Hopper, by the same source's figures."""
+PROLOGUE = 64
+"""Inner products of a tile as long as filling and draining its pipeline takes: two of its steps of 32."""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """Rates of one accelerator in a precision."""
+
+    flops: float
+    """Peak of matrix products, FLOP/s."""
+    compute: Compute
+
+    @classmethod
+    def of(cls, cluster: Cluster, precision: str) -> Accelerator:
+        """Raises InputError when the description has no rates."""
+        if cluster.compute is None or cluster.peak_tflops is None:
+            raise InputError(
+                f"{cluster.name}: peak_tflops and compute are needed to predict times; see "
+                "configs/clusters/selene.yaml, or measure them with `megatron-nlg plan --calibrate`"
+            )
+        tflops = cluster.peak_tflops if precision != "fp32" else cluster.compute.fp32_tflops or cluster.peak_tflops
+        return cls(tflops * 1e12, cluster.compute)
+
+    def gemm(self, rows: int, columns: int, inner: int, batch: int = 1) -> float:
+        """Seconds of `batch` products [rows, inner] × [inner, columns]."""
+        rate = self.flops * self.compute.gemm_efficiency * _occupied(rows, columns, batch, self.compute.processors)
+        return 2 * rows * columns * (inner + PROLOGUE * (self.compute.processors > 1)) * batch / rate
+
+    def memory(self, bytes_moved: float) -> float:
+        """Seconds to read and write so much, in kernels that do little else."""
+        return bytes_moved / (self.compute.memory_gbs * 1e9 * self.compute.memory_efficiency)
+
+
+@lru_cache(maxsize=4096)
+def _occupied(rows: int, columns: int, batch: int, processors: int) -> float:
+    """Share of a full machine's rate, by the best tile."""
+    if processors == 1:
+        return 1.0
+    best = 0.0
+    for height, width, rate in TILES:
+        tiles = batch * -(-rows // height) * -(-columns // width)
+        waves = -(-tiles // processors)
+        best = max(best, rate * rows * columns * batch / (waves * processors * height * width))
+    return best

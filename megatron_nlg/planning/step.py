@@ -1,0 +1,169 @@
+"""Seconds of an optimizer step, and where they go: kernels, communication and the pipeline's schedule put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from megatron_nlg.config.cluster import Cluster
+from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.parallel.layout import Layout
+from megatron_nlg.planning.communication import Transfer, step_transfers
+from megatron_nlg.planning.kernels import Accelerator
+from megatron_nlg.planning.layers import Passes, embedding_passes, head_passes, layer_passes
+from megatron_nlg.planning.collectives import Peers, collective_seconds, message_seconds
+from megatron_nlg.planning.parameters import rank_parameters
+from megatron_nlg.planning.simulation import Pipeline, Simulated, simulate
+from megatron_nlg.planning.stacks import STACKS, Name
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Seconds of a step by part, on the stage that ends last. They sum to the step."""
+
+    compute: float
+    tensor: float
+    """Collectives of tensor and context parallelism."""
+    messages: float
+    """Between stages, as far as a stage waits for its own."""
+    bubble: float
+    """Waiting for other stages."""
+    data: float
+    """Gradients summed over replicas, weights gathered, tied embeddings."""
+    optimizer: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A predicted step."""
+
+    seconds: float
+    breakdown: Breakdown
+    simulated: Simulated
+
+
+class StepModel:
+    """Predicts steps of a config on a cluster."""
+
+    def __init__(self, config: RunConfig, cluster: Cluster, ranks: int, stack: Name = "this"):
+        self.config, self.cluster, self.stack = config, cluster, STACKS[stack]
+        self.layout = Layout.of(config.parallel, ranks)
+        self.accelerator = Accelerator.of(cluster, config.precision)
+        layout = self.layout
+        self.peers = {
+            "tensor": Peers(layout.tensor, 1),
+            "context": Peers(layout.context, layout.tensor),
+            "copies": Peers(layout.copies, layout.tensor),
+            "pipeline": Peers(layout.pipeline, layout.copies * layout.tensor),
+            "ends": Peers(2, layout.copies * layout.tensor * (layout.pipeline - 1)),
+        }
+
+    def step(self, micro_batches: int, jitter: float = 0.0, seed: int = 0) -> Step:
+        """One step of `micro_batches` a replica."""
+        stages = range(self.layout.pipeline)
+        compute, talk = self._compute(), self._talk(micro_batches)
+        pipeline = Pipeline(
+            forward=compute[0] + talk[0],
+            backward=compute[1] + talk[1],
+            micro_batches=micro_batches,
+            message=self._message(micro_batches),
+            blocking=self.stack.blocking_messages,
+        )
+        simulated = simulate(pipeline, jitter=jitter, seed=seed)
+        after = [self._after(micro_batches, pipe) for pipe in stages]
+        ends = [float(simulated.end[pipe][-1].max()) + after[pipe][0] for pipe in stages]
+        last = int(np.argmax(ends))
+        optimizer = max(update for _, update in after)
+        worked = micro_batches * float(sum(part[last].sum() for part in compute))
+        talked = micro_batches * float(sum(part[last].sum() for part in talk))
+        sends = self._sends(last, micro_batches) if self.stack.blocking_messages else 0
+        waited = float(simulated.end[last][-1].max()) - worked - talked
+        messages = min(waited, sends * pipeline.message)
+        breakdown = Breakdown(worked, talked, messages, waited - messages, after[last][0], optimizer)
+        return Step(ends[last] + optimizer, breakdown, simulated)
+
+    def _compute(self) -> tuple[np.ndarray, np.ndarray]:
+        """Forward and backward seconds of a micro-batch without communication; [stages, chunks] each."""
+        layout, config = self.layout, self.config
+        chunk = layer_passes(config, self.accelerator, self.stack) * (
+            config.model.num_layers / (layout.pipeline * layout.interleave)
+        )
+        passes = [[chunk] * layout.interleave for _ in range(layout.pipeline)]
+        passes[0][0] = passes[0][0] + embedding_passes(config, self.accelerator, self.stack)
+        passes[-1][-1] = passes[-1][-1] + head_passes(config, self.accelerator, self.stack)
+        for pipe, row in enumerate(passes):
+            summed = self.accelerator.memory(rank_parameters(config, pipe) * self.stack.accumulate_bytes)
+            passes[pipe] = [part + Passes(0.0, summed / layout.interleave) for part in row]
+        return (
+            np.array([[part.forward for part in row] for row in passes]),
+            np.array([[part.backward for part in row] for row in passes]),
+        )
+
+    def _talk(self, micro_batches: int) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds of a micro-batch's collectives; [stages, chunks] each. None of them is overlapped with compute."""
+        shape = (self.layout.pipeline, self.layout.interleave)
+        out = {"forward": np.zeros(shape), "backward": np.zeros(shape)}
+        for pipe in range(self.layout.pipeline):
+            for transfer in self._transfers(micro_batches, pipe):
+                if transfer.phase == "step" or transfer.group in ("pipeline", "ends"):
+                    continue
+                seconds = self._seconds(transfer) / micro_batches
+                if transfer.what == "embedding":
+                    out[transfer.phase][pipe, 0] += seconds
+                elif transfer.what in ("output layer", "loss"):
+                    out[transfer.phase][pipe, -1] += seconds
+                else:
+                    out[transfer.phase][pipe] += seconds / self.layout.interleave
+        if self._scatters:
+            self._add_gathers(micro_batches, out)
+        return out["forward"], out["backward"]
+
+    def _add_gathers(self, micro_batches: int, out: dict[str, np.ndarray]) -> None:
+        """A message that came in shares is gathered by the tensor ranks of the stage, before it is used."""
+        for transfer in self._transfers(micro_batches, 0):
+            if transfer.group == "pipeline":
+                seconds = collective_seconds(self.cluster, "all_gather", transfer.bytes, self.peers["tensor"])
+                out[transfer.phase] += seconds
+                out[transfer.phase][(0, 0) if transfer.phase == "forward" else (-1, -1)] -= seconds
+
+    def _transfers(self, micro_batches: int, pipe: int) -> Sequence[Transfer]:
+        return step_transfers(self.config, self.layout, micro_batches, pipe)
+
+    def _seconds(self, transfer: Transfer, element_bytes: int | None = None) -> float:
+        """Of all calls of a collective."""
+        size = transfer.elements * (element_bytes or transfer.element_bytes)
+        return transfer.calls * collective_seconds(self.cluster, transfer.operation, size, self.peers[transfer.group])
+
+    def _message(self, micro_batches: int) -> float:
+        """Seconds of sending one micro-batch's activations to the next stage."""
+        sends = [t for t in self._transfers(micro_batches, 0) if t.group == "pipeline"]
+        if not sends:
+            return 0.0
+        cut = self.layout.tensor if self._scatters else 1
+        return message_seconds(self.cluster, sends[0].bytes / cut, self.peers["pipeline"])
+
+    @property
+    def _scatters(self) -> bool:
+        return self.stack.scatter_gather and not self.config.parallel.sequence
+
+    def _sends(self, pipe: int, micro_batches: int) -> int:
+        return sum(t.calls for t in self._transfers(micro_batches, pipe) if t.group == "pipeline")
+
+    def _after(self, micro_batches: int, pipe: int) -> tuple[float, float]:
+        """Seconds after a stage's last backward pass: of communication, and of the optimizer."""
+        stack, data = self.stack, 0.0
+        for transfer in self._transfers(micro_batches, pipe):
+            if transfer.phase != "step":
+                continue
+            if transfer.what == "weights" and not stack.weights_gathered:
+                continue
+            data += self._seconds(transfer, None if transfer.what == "weights" else stack.gradient_bytes)
+        updated = rank_parameters(self.config, pipe) / (self.layout.copies if stack.weights_gathered else 1)
+        return data, self.accelerator.memory(updated * stack.update_bytes)
+
+
+def as_dict(breakdown: Breakdown) -> dict[str, float]:
+    """Part -> seconds."""
+    return asdict(breakdown)
