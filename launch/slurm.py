@@ -1,4 +1,4 @@
-"""A run config -> one readable sbatch file.
+"""A job -> one readable sbatch file.
 
 The job starts `megatron-nlg train` once a rank under srun; each rank finds its number in SLURM's variables and the
 first rank's address in MASTER_ADDR and MASTER_PORT. What is not obvious in the script is explained in the script.
@@ -6,126 +6,266 @@ first rank's address in MASTER_ADDR and MASTER_PORT. What is not obvious in the 
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 from string import Template
 
-from megatron_nlg.config.errors import InputError, MegatronNlgError
+from launch.job import Job
+from megatron_nlg.config.errors import InputError
 
-SCRIPT = Template("""\
-#!/bin/bash
-# $summary
+
+class Script(Template):
+    """Text with %{names}: dollar signs are bash's own."""
+
+    delimiter = "%"
+
+
+SCRIPT = Script(r"""#!/bin/bash
+# %{summary}
 # Written by `megatron-nlg launch`. Submit it with `sbatch`, again after it ended: training goes on where it was.
-$options
+%{options}
 
-$setup
+megatron_nlg=(%{megatron_nlg})
+config=(%{config})
+train=(%{train} train "${config[@]}" --out %{run})
+export job=%{run}/jobs/$SLURM_JOB_ID  # the folder of what this job leaves: its exit code, where its ranks sat
+%{environment}%{setup}
 # Variables of a torchrun that this was submitted from would pass for the ranks' own.
 unset RANK WORLD_SIZE LOCAL_RANK
+mkdir -p "$job" && rm -f "$job"/exit_code "$job"/said.* || exit 1
 
-# Where the ranks meet: the first node, by its name where that resolves, else by the address that SLURM reaches it at.
-node=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST" | head -n 1)
-if getent hosts "$$node" >/dev/null; then
-    MASTER_ADDR=$$node
-else
-    MASTER_ADDR=$$(scontrol -o show node "$$node" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
-fi
-export MASTER_ADDR MASTER_PORT=$$((15000 + SLURM_JOB_ID % 15000))
+# ---- how it ends
 
-requeue=
+finish() { # CODE WHY: the end of this job, for people and for the next job of a chain
+    echo "megatron-nlg: job $SLURM_JOB_ID ends with code $1: $2"
+    echo "$1" >"$job/exit_code.new" && mv "$job/exit_code.new" "$job/exit_code"
+    exit "$1"
+}
+
+again() { # WHY: queue the job again. SLURM ends this script then: one that ended by itself would count as failed
+    [ "${SLURM_RESTART_COUNT:-0}" -lt %{requeues} ] || finish "$code" "$1, and --max-requeues is %{requeues}"
+    echo "megatron-nlg: job $SLURM_JOB_ID is queued again: $1"
+    scontrol requeue "$SLURM_JOB_ID" && sleep 600
+    finish "$code" "$1, and it can't be queued again"
+}
+
+verdict() { # what the end of a step means: other nodes or a later time may help, never against bad input or a bug
+    # srun tells the highest code of all ranks, also of those that it ended itself: what ranks said counts more.
+    for said in 3 4 5 2; do
+        [ ! -e "$job/said.$said" ] || code=$said
+    done
+    case $code in
+    0) finish 0 "done" ;;
+    1 | 3 | 4 | 12[89] | 1[3-9]?) ;; # failed, saved, a node's fault, killed
+    *) finish "$code" "a person must look at it" ;;
+    esac
+    [ "$code" -ne 4 ] || again "a node's fault"
+    if [ "$code" -ne 1 ] && scontrol -o show job "$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; then
+        again "other jobs took its nodes"
+    fi
+    if [ "$code" -ne 1 ] && [ -n "$time_is_up" ]; then
+        %{time_is_up}
+    fi
+    [ -z "$told" ] && [ "$code" -ne 3 ] || finish "$code" "it was told to stop"
+    # A rank failed. If its node can't start a process any more, SLURM will notice, and queue the job again without it.
+    if ! timeout 60 srun --overlap --nodes=%{all_nodes} --ntasks=%{all_nodes} --ntasks-per-node=1 true; then
+        code=4
+        echo "megatron-nlg: a node does not answer: waiting for SLURM to find that out"
+        sleep "$(scontrol show config | sed -n 's/^SlurmdTimeout *= \([0-9]*\).*/\1/p')"
+        again "a node does not answer"
+    fi
+    finish "$code" "a rank failed"
+}
+
+step() { # COMMAND: run it, and answer signals meanwhile, which bash does only while it waits
+    "$@" &
+    # A trapped signal ends `wait` early, with a code that is not the step's: wait until no signal came in between.
+    signalled=1
+    while [ -n "$signalled" ]; do
+        signalled=
+        wait $!
+        code=$?
+    done
+}
+
 # Ranks save and leave on SIGTERM. It goes to them past srun, which would kill them on a SIGTERM of its own.
 # USR1 comes from SLURM, before the time limit or before other jobs take the nodes: then the job is queued again.
-trap 'signalled=1; requeue=1; scancel --signal=TERM "$$SLURM_JOB_ID"' USR1
-trap 'signalled=1; scancel --signal=TERM "$$SLURM_JOB_ID"' TERM INT
+time_is_up= told=
+trap 'signalled=1; time_is_up=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
+trap 'signalled=1; told=1; scancel --signal=TERM "$SLURM_JOB_ID"' TERM INT
+
+# SLURM queues a job again by itself when it has lost a node.
+[ "${SLURM_RESTART_COUNT:-0}" -le %{requeues} ] || finish 4 "it was queued again more than %{requeues} times"
+%{chain}
+# ---- how it runs
 
 # One rank that fails ends them all. It waits 5 s before that, unless it was killed: most ranks then end by themselves,
 # with a code that says why.
 # LOCAL_RANK is torchrun's name for the number in the node, and DeepSpeed knows no other.
 rank='trap : TERM
-    LOCAL_RANK=$$SLURM_LOCALID "$$@"
-    code=$$?
-    [ "$$code" -eq 0 ] || [ "$$code" -gt 128 ] || sleep 5
-    exit "$$code"'
-# Ranks use their node's CPUs freely: SLURM would bind each to a single core.
-srun --kill-on-bad-exit=1 --cpu-bind=none bash -c "$$rank" rank \\
-    $command &
-step=$$!
-# A trapped signal ends `wait` early, with a code that is not the step's: wait until no signal came in between.
-signalled=1
-while [ -n "$$signalled" ]; do
-    signalled=
-    wait "$$step"
-    code=$$?
-done
+    export LOCAL_RANK=${LOCAL_RANK:-$SLURM_LOCALID}
+    "$@"
+    code=$?
+    case $code in [2-5]) : >"$job/said.$code" ;; esac
+    [ "$code" -eq 0 ] || [ "$code" -gt 128 ] || sleep 5
+    exit "$code"'
+%{nodes}
+# Where the ranks meet: by the first node's name where that resolves, else by the address that SLURM reaches it at.
+if getent hosts "$first" >/dev/null; then
+    MASTER_ADDR=$first
+else
+    MASTER_ADDR=$(scontrol -o show node "$first" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
+fi
+export MASTER_ADDR MASTER_PORT=$((15000 + SLURM_JOB_ID %% 15000))
 
-# Other jobs took the nodes, without the USR1 above: SLURM told the ranks itself.
-if scontrol -o show job "$$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; then
-    requeue=1
-fi
-if [ -n "$$requeue" ] && [ "$$code" -ne 0 ]; then
-    # A script that ends while it is pre-empted counts as failed. SLURM ends this one itself.
-    scontrol requeue "$$SLURM_JOB_ID" && sleep 600
-fi
-exit "$$code"
+# Ranks use their node's CPUs freely: SLURM would bind each to a single core.
+%{step}
+verdict
 """)
 
-
-@dataclass(frozen=True)
-class Job:
-    """What an sbatch file is made of. Paths are absolute."""
-
-    config: Path
-    overrides: tuple[str, ...]
-    run: Path
-    """The run folder; the script goes to `job.sbatch` in it, its output to `logs/`."""
-    nodes: int
-    ranks_per_node: int
-    summary: str
-    """One line for the top of the script."""
-    python: Path
-    """The interpreter that has this package."""
-    directory: Path
-    """Where the job runs: paths in the config are relative to it."""
-    partition: str | None = None
-    account: str | None = None
-    time: str | None = None
-    gpu_option: str | None = None
-    """Such as --gpus-per-node=8; None where SLURM does not manage GPUs."""
-    setup: tuple[str, ...] = ()
-    """Shell lines before the ranks start."""
-    save_seconds: int = 180
-    """How long before the time limit the ranks are told to save and leave."""
+CHAIN = r"""
+# A job of a chain has nothing to do when the one before it, $1, was the last, or ended by what only a person can mend.
+if [ -n "${1:-}" ]; then
+    before=$(cat "${job%/*}/$1/exit_code" 2>/dev/null)
+    case ${before:-3} in
+    0) finish 0 "job $1 has finished the run" ;;
+    3 | 4) ;;
+    *) finish "$before" "job $1 ended with that code, and a person must look at it" ;;
+    esac
+fi
+"""
+FIRST_NODE = """
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+"""
+HOSTFILE = """
+# From here on, line i of the hostfile is the node of rank i. Rank 0 need not be on the first node of SLURM's own list.
+export SLURM_HOSTFILE=$job/hostfile
+first=$(head -n 1 "$SLURM_HOSTFILE")
+"""
+PREFLIGHT = Script(r"""
+# All nodes are tested; the job goes on with the good ones.
+scontrol show hostnames "$SLURM_JOB_NODELIST" >"$job/nodes"
+step %{srun} \
+    bash -c "$rank" rank %{command} preflight --spares %{spares} --nodes-file "$job/nodes" --out "$job/preflight.json"
+[ "$code" -eq 0 ] || verdict
+good='import json, sys; print(*json.load(open(sys.argv[1]))["good"], sep="\n")'
+mapfile -t nodes < <("${megatron_nlg[0]}" -c "$good" "$job/preflight.json")
+""")
+ALL_NODES = """
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+"""
+PLACEMENT = Script(r"""
+# Where ranks sit: decided now, for the nodes that this job got. Ranks check that it came about.
+"${megatron_nlg[@]}" plan "${config[@]}" %{fabric} --ranks-per-node %{ranks_per_node} \
+    --nodelist "$(IFS=,; echo "${nodes[*]}")" --spares $((${#nodes[@]} - %{nodes})) --placement \
+    --hostfile "$job/hostfile" --ranks "$job/placement.json" || finish $? "ranks can't be placed"
+train+=(--placement "$job/placement.json")
+""")
+BLOCKWISE = Script(r"""
+for node in "${nodes[@]:0:%{nodes}}"; do
+    yes "$node" | head -n %{ranks_per_node}
+done >"$job/hostfile"
+""")
+TORCHRUN = Script(r"""# torchrun must outlive the signal that makes ranks save: it would kill them after half a minute.
+agent='trap "" TERM
+    exec "$0" -m torch.distributed.run --nnodes=%{nodes} --nproc-per-node=%{ranks_per_node} \
+        --node-rank="$SLURM_PROCID" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT" \
+        --signals-to-handle=SIGHUP,SIGQUIT --no-python "$@"'
+""")
 
 
 def batch_script(job: Job) -> str:
     """The sbatch file's text."""
-    train = [str(job.python), "-m", "megatron_nlg.cli", "train", str(job.config), "--out", str(job.run)]
     return SCRIPT.substitute(
         summary=job.summary,
         options="\n".join(f"#SBATCH {option}" for option in _options(job)),
+        megatron_nlg=shlex.join([str(job.python), "-m", "megatron_nlg.cli"]),
+        config=shlex.join([str(job.config), *job.overrides]),
+        train=_megatron_nlg(job),
+        run=shlex.quote(str(job.run)),
+        environment="".join(f"# {why}\nexport {n}={shlex.quote(v)}\n" for n, v, why in job.environment),
         setup="".join(f"{line}\n" for line in job.setup),
-        command=" ".join(shlex.quote(word) for word in [*train, *job.overrides]),
+        requeues=job.max_requeues,
+        all_nodes=job.nodes + job.spares,
+        # The next job of a chain goes on; there is no need for this one to come back.
+        time_is_up='finish "$code" "its time was up; the next job goes on"'
+        if job.chained
+        else 'again "its time was up"',
+        chain=CHAIN if job.chained else "",
+        nodes=_nodes(job),
+        step=_step(job),
     )
 
 
+def _nodes(job: Job) -> str:
+    """Which nodes the ranks go to; sets `first`, rank 0's node."""
+    if not (job.preflight or job.fabric):
+        return FIRST_NODE
+    text = ALL_NODES
+    if job.preflight:
+        nodes = job.nodes + job.spares
+        text = PREFLIGHT.substitute(
+            srun=_srun(job, nodes, nodes * job.ranks_per_node),
+            command=_megatron_nlg(job),
+            spares=job.spares,
+        )
+    if job.fabric is None:
+        return text + BLOCKWISE.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node) + HOSTFILE
+    fabric = ["--cluster", str(job.fabric.cluster)]
+    if job.fabric.topology:
+        fabric += ["--topology", job.fabric.topology]
+    placement = PLACEMENT.substitute(fabric=shlex.join(fabric), nodes=job.nodes, ranks_per_node=job.ranks_per_node)
+    return text + placement + HOSTFILE
+
+
+def _megatron_nlg(job: Job) -> str:
+    """The command where ranks run."""
+    return "megatron-nlg" if job.container else '"${megatron_nlg[@]}"'
+
+
+def _step(job: Job) -> str:
+    """The step that trains."""
+    rank = 'bash -c "$rank" rank "${train[@]}"'
+    if job.launcher == "torchrun":
+        python = "python" if job.container else '"${megatron_nlg[0]}"'
+        agent = TORCHRUN.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node)
+        srun = _srun(job, job.nodes, job.nodes, "--ntasks-per-node=1")
+        return f'{agent}step {srun} \\\n    bash -c "$agent" {python} {rank}'
+    placed = ["--distribution=arbitrary"] if job.fabric or job.preflight else []
+    return f"step {_srun(job, job.nodes, job.ranks, *placed)} \\\n    {rank}"
+
+
+def _srun(job: Job, nodes: int, ranks: int, *more: str) -> str:
+    """srun's part of a command, and that of what makes the container."""
+    words = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", "--kill-on-bad-exit=1", "--cpu-bind=none", *more]
+    if job.container is None:
+        return shlex.join(words)
+    if job.container.runtime == "pyxis":
+        mounts = ",".join(f"{path}:{path}" for path in job.container.mounts)
+        words += [f"--container-image={job.container.image}", f"--container-mounts={mounts}"]
+        return shlex.join([*words, f"--container-workdir={job.directory}"])
+    gpus = ["--nv"] if job.gpu_option else []
+    binds = ",".join(map(str, job.container.mounts))
+    words += ["apptainer", "exec", *gpus, "--bind", binds, "--pwd", str(job.directory), job.container.image]
+    return shlex.join(words)
+
+
 def _options(job: Job) -> list[str]:
-    options = [
+    given: Iterable[tuple[str, object]] = (
+        ("partition", job.partition),
+        ("account", job.account),
+        ("time", job.time),
+        ("switches", job.switches),
+        ("segment", job.segment),
+    )
+    return [
         f"--job-name={_quoted(job.run.name)}",
-        f"--nodes={job.nodes}",
+        f"--nodes={job.nodes + job.spares}",
         f"--ntasks-per-node={job.ranks_per_node}",
         "--exclusive",
         "--mem=0",  # all of a node's
-    ]
-    if job.gpu_option:
-        options.append(job.gpu_option)
-    for name in ("partition", "account", "time"):
-        if value := getattr(job, name):
-            options.append(f"--{name}={_quoted(value)}")
-    return [
-        *options,
+        *([job.gpu_option] if job.gpu_option else []),
+        *(f"--{name}={_quoted(str(value))}" for name, value in given if value),
         f"--chdir={_quoted(str(job.directory))}",
         # %j is the job's number; a percent sign of the folder's own is doubled.
         f"--output={_quoted(str(job.run / 'logs').replace('%', '%%') + '/slurm-%j.out')}",
@@ -142,34 +282,3 @@ def _quoted(value: str) -> str:
             f"{value!r}: line breaks and double quotes can't be written into an sbatch file; use another name"
         )
     return f'"{value}"' if any(character.isspace() or character == "#" for character in value) else value
-
-
-def write_script(job: Job) -> Path:
-    """Write `job.sbatch` in the run folder, at once: a reader sees the old file or the new one. Returns its path."""
-    path = job.run / "job.sbatch"
-    text = batch_script(job)
-    try:
-        (job.run / "logs").mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o755)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {job.run}: {path.name} can't be written there: {error.strerror}") from None
-    return path
-
-
-def submit(script: Path) -> str:
-    """Hand the script to SLURM; the job's number."""
-    if shutil.which("sbatch") is None:
-        raise InputError(f"--submit: sbatch is not installed here; run `sbatch {script}` on the cluster's login node")
-    done = subprocess.run(["sbatch", "--parsable", str(script)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise MegatronNlgError(f"sbatch {script} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip().partition(";")[0]  # NUMBER;CLUSTER where there are several

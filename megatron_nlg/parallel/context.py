@@ -7,7 +7,6 @@ Megatron-core's parallel_state. `ParallelContext.create` fills both, `destroy` e
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,48 +19,9 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import data_parallel_size
 from megatron_nlg.parallel.device import Device, select_device
 from megatron_nlg.parallel.layout import Coordinates, Layout
+from megatron_nlg.parallel.rendezvous import Rendezvous, number
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Rendezvous:
-    """Which rank this process is, as torchrun or SLURM's srun started it."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-    local_ranks: int = 1
-    """Ranks on this node."""
-
-    @classmethod
-    def from_environment(cls) -> Rendezvous | None:
-        """torchrun's variables, else those of an srun step with MASTER_ADDR set, else None: a single process.
-
-        Raises InputError for variables that are no numbers or contradict each other, and for a port that is none.
-        """
-        for *names, tasks in (
-            ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-            ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_TASKS_PER_NODE"),
-        ):
-            if "MASTER_ADDR" in os.environ and all(name in os.environ for name in names[:2]):
-                rank, world_size, local_rank = (_number(name, os.environ.get(name, "0")) for name in names)
-                if rank >= world_size:
-                    raise InputError(
-                        f"{names[0]} {rank} in the environment: {names[1]} says that there are {world_size} ranks, "
-                        "counted from 0; start ranks with torchrun or srun, which set both"
-                    )
-                # SLURM writes 4(x2),3 for four ranks on two nodes and three on another.
-                here = re.split(r"[(,]", os.environ.get(tasks, str(world_size)))[0]
-                return cls(rank, world_size, local_rank, _number(tasks, here))
-        return None
-
-
-def _number(name: str, value: str) -> int:
-    """The value of an environment variable that is a count."""
-    if not value.isdecimal():
-        raise InputError(f"{name} {value!r} in the environment: a whole number is expected; mend or unset it")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -220,7 +180,7 @@ def _join(who: Rendezvous, device: Device, timeout: timedelta) -> None:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
         return
-    port = _number("MASTER_PORT", os.environ.get("MASTER_PORT", ""))
+    port = number("MASTER_PORT", os.environ.get("MASTER_PORT", ""))
     if not 0 < port < 2**16:
         raise InputError(f"MASTER_PORT {port} in the environment: set it to a free port from 1 to 65535")
     where = f"{os.environ.get('MASTER_ADDR')}:{port}"

@@ -26,15 +26,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError, NodeFaultError, NumericError
-from megatron_nlg.parallel.context import Rendezvous
 from megatron_nlg.parallel.device import local_device_count, select_device
+from megatron_nlg.parallel.rendezvous import Rendezvous, yield_to_main
 
 STOPPED = 3
 """Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
 SHUTDOWN_SECONDS = 1.5
 """After a rank has died, the others get this long to leave by themselves, then as long after SIGTERM."""
-COURTESY_SECONDS = 5
-"""Without a supervisor, rank 0 gets this long to say what all ranks have found, before another one says it."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -269,16 +267,6 @@ def _tell(failure: _Failure, error: Exception, rank: int, terminal: IO[str]) -> 
         yield_to_main(rank)
     if rank == 0 or not failure.consequence:
         print(f"rank {rank}: {failure.message}", file=terminal, flush=True)
-
-
-def yield_to_main(rank: int) -> None:
-    """Call on a rank that has no supervisor, before it says what other ranks have found too.
-
-    The launcher (srun, torchrun) ends all ranks when the first one fails: rank 0 speaks and leaves at once, the others
-    speak only if that has not ended them, so that there is one message and never none.
-    """
-    if rank:
-        time.sleep(COURTESY_SECONDS)
 
 
 def _is_consequence(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from megatron_nlg.config.errors import InputError
 
 if TYPE_CHECKING:
     from megatron_nlg.config.schema import RunConfig
+    from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.parallel.supervisor import Terminal
 
 
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="save and leave so early that the job has ended after TIME: seconds, or such as 90m or 4h",
     )
+    parser.add_argument(
+        "--placement",
+        type=Path,
+        metavar="FILE",
+        help="placement.json of `megatron-nlg plan`: ranks that are not where it has them end the job at once",
+    )
     parser.epilog = (
         "exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by a signal or the time limit with the state saved, "
         "4 node fault (a rank hangs or holds corrupted weights), 5 numeric failure"
@@ -45,27 +52,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train. Returns the exit code of the job."""
     from megatron_nlg.config.validate import data_parallel_size, load_config
-    from megatron_nlg.parallel import supervisor
-    from megatron_nlg.parallel.context import Rendezvous
+    from megatron_nlg.parallel.rendezvous import Rendezvous
 
-    supervisor.quiet_libraries()
     if args.max_restarts < 0:
         raise InputError(f"--max-restarts {args.max_restarts}: a number from 0 is expected")
     deadline = None if args.time_limit is None else time.time() + seconds_of(args.time_limit)
     logs, who = args.out / "logs", Rendezvous.from_environment()
     if who is not None:
-        try:
-            if args.max_restarts:
-                raise InputError(
-                    "--max-restarts: these ranks were started by torchrun or srun, which must restart them"
-                )
-            config = with_absolute_paths(load_config(args.config, args.overrides, who.world_size))
-            make_run_folder(args.out)
-        except InputError:
-            supervisor.yield_to_main(who.rank)
-            raise
+        config = _as_rank(args, who)
+        from megatron_nlg.parallel import supervisor
+
+        supervisor.quiet_libraries()
         return supervisor.be_rank(partial(train, config, args.out, deadline), logs)
 
+    if args.placement:
+        raise InputError("--placement: is checked by ranks that srun or torchrun started; leave it out")
+    from megatron_nlg.parallel import supervisor
+
+    supervisor.quiet_libraries()
     config = with_absolute_paths(load_config(args.config, args.overrides))
     ranks = supervisor.local_ranks(args.nproc)
     data_parallel_size(config, ranks)
@@ -75,6 +79,27 @@ def run(args: argparse.Namespace) -> int:
     _check_data(config, args.out)
     body = partial(train, config, args.out, deadline)
     return supervisor.supervise(body, logs, ranks, args.master_port, args.max_restarts)
+
+
+def _as_rank(args: argparse.Namespace, who: Rendezvous) -> RunConfig:
+    """All that can be refused before torch is imported, as one of the ranks that a launcher started; the config."""
+    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.parallel.layout import Layout
+    from megatron_nlg.parallel.rendezvous import yield_to_main
+    from megatron_nlg.training.startup import check_placement, read_placement
+
+    try:
+        if args.max_restarts:
+            raise InputError("--max-restarts: these ranks were started by torchrun or srun, which must restart them")
+        config = with_absolute_paths(load_config(args.config, args.overrides, who.world_size))
+        plan = read_placement(args.placement, who.world_size) if args.placement else None
+        make_run_folder(args.out)
+    except InputError:
+        yield_to_main(who.rank)
+        raise
+    if plan:
+        check_placement(plan, args.placement, who, Layout.of(config.parallel, who.world_size))
+    return config
 
 
 def train(config: RunConfig, folder: Path, deadline: float | None, terminal: Terminal) -> int:

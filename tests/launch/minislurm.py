@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
 
@@ -39,11 +41,14 @@ class MiniSlurm:
 
     def __init__(self, nodes: int = 4, gpus: int = 2):
         self.nodes, self.gpus = nodes, gpus
+        # Neighbours by name lie under different switches, as they do in clusters that have grown.
+        self.leaves = [[f"node{number}" for number in range(leaf, nodes + 1, 2)] for leaf in (1, 2)]
         # A Unix socket's path has at most 107 characters: not below pytest's long ones.
         self.root = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
         self.env["SLURM_CONF"] = str(self.root / "slurm.conf")
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._slurmds: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start all daemons and wait until every node is idle."""
@@ -64,8 +69,33 @@ class MiniSlurm:
         self._daemon("slurmctld", "-D", "-i", "-f", self.env["SLURM_CONF"])
         for number in range(1, self.nodes + 1):
             (self.root / "spool" / f"node{number}").mkdir()
-            self._daemon("slurmd", "-D", "-f", self.env["SLURM_CONF"], "-N", f"node{number}")
+            self.start_node(f"node{number}")
         wait_until(self._is_ready, 60, f"all nodes to be idle (logs: {self.root}/log)")
+
+    def start_node(self, name: str) -> None:
+        """Start a node's slurmd, also again."""
+        self._slurmds[name] = self._daemon("slurmd", "-D", "-f", self.env["SLURM_CONF"], "-N", name)
+
+    def kill_node(self, name: str) -> None:
+        """What a power cut does: everything on the node is gone, and says nothing."""
+        dead = self._slurmds.pop(name)
+        self._daemons.remove(dead)
+        dead.kill()
+        dead.wait()
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "slurmstepd":  # whose title lies where its environment was
+                    if any(f"{self.root}/spool/{name}/" in at.laddr for at in process.net_connections("unix")):
+                        found.insert(0, process)  # before what it would report the end of
+                elif {
+                    "SLURM_CONF": self.env["SLURM_CONF"],
+                    "SLURMD_NODENAME": name,
+                }.items() <= process.environ().items():
+                    found.append(process)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     def stop(self) -> None:
         """End all jobs and daemons and remove every trace."""
@@ -92,6 +122,10 @@ class MiniSlurm:
         """What SLURM says of a job: JobState, ExitCode, Restarts, ..."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "-o", "show", "job", str(number))))
 
+    def nodes_of(self, job: dict[str, str]) -> list[str]:
+        """Names of a job's nodes, in SLURM's order."""
+        return self.run("scontrol", "show", "hostnames", job["NodeList"]).split()
+
     def wait(self, number: int, timeout: float = 120) -> dict[str, str]:
         """Wait until a job has ended; its description."""
         wait_until(lambda: self.job(number)["JobState"] in ENDED, timeout, f"job {number} to end")
@@ -106,7 +140,7 @@ class MiniSlurm:
                     found.append(int(path.parent.name))
         return found
 
-    def _daemon(self, name: str, *arguments: str) -> None:
+    def _daemon(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         program = which(name)
         assert program is not None
         with (self.root / "log" / f"{name}.out").open("ab") as log:
@@ -114,6 +148,7 @@ class MiniSlurm:
                 [program, *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
             )
         self._daemons.append(daemon)
+        return daemon
 
     def _is_ready(self) -> bool:
         died = [daemon.args for daemon in self._daemons if daemon.poll() is not None]
@@ -130,7 +165,7 @@ class MiniSlurm:
         host, user, root = socket.gethostname(), getpass.getuser(), self.root
         node = "Sockets=2 CoresPerSocket=4 ThreadsPerCore=1 CPUs=8 RealMemory=2000"
         gres = f"Gres=gpu:fake:{self.gpus}" if self.gpus else ""
-        nodes = "\n".join(
+        lines = "\n".join(
             # One address for all: slurmd listens on what its host name stands for. Ports tell them apart.
             f"NodeName=node{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {node} {gres} State=UNKNOWN"
             for number, port in enumerate(ports[1:], 1)
@@ -141,6 +176,8 @@ class MiniSlurm:
             else ""
         )
         (root / "cgroup.conf").write_text("")
+        leaves = [f"SwitchName=leaf{leaf} Nodes={','.join(nodes)}\n" for leaf, nodes in enumerate(self.leaves, 1)]
+        (root / "topology.conf").write_text("".join([*leaves, "SwitchName=spine Switches=leaf[1-2]\n"]))
         (root / "slurm.conf").write_text(f"""\
 ClusterName=mini
 SlurmctldHost={host}(127.0.0.1)
@@ -161,6 +198,7 @@ SlurmdLogFile={root}/log/slurmd.%n.log
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+TopologyPlugin=topology/tree
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -171,13 +209,15 @@ GresTypes=gpu
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SchedulerParameters=sched_interval=2,sched_min_interval=0,batch_sched_delay=0,bf_interval=2,requeue_setup_env_fail
 ReturnToService=2
+# A node that died is noticed after 25 s or so: 5 would be no faster.
+SlurmdTimeout=15
 InactiveLimit=0
 KillWait=5
 MinJobAge=3600
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-{nodes}
+{lines}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """)

@@ -39,7 +39,7 @@ def test_it_writes_the_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert f"{folder}/run/job.sbatch: submit it with sbatch" in capsys.readouterr().out
     size = f"{total_parameters(tiny().model):,} parameters"
     assert f"# run.yaml: {size}, tensor 2 × pipeline 1 × data 2 on 2 nodes × 2 ranks" in script
-    assert f"train {folder}/run.yaml --out {folder}/run seed=5 parallel.tensor=2 &" in script
+    assert f"config=({folder}/run.yaml seed=5 parallel.tensor=2)\n" in script
     assert f"#SBATCH --chdir={folder}\n" in script
     assert "#SBATCH --time=30\n" in script
     assert sys.executable in script

@@ -1,30 +1,79 @@
-"""A training job on two real SLURM nodes: stopped half-way by SLURM, queued again, and equal to a local run."""
+"""Training jobs on a real SLURM: stopped, pre-empted, without a node, and equal to a local run, digit by digit."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from megatron_nlg import cli
 from megatron_nlg.config.base import parse_yaml
 from megatron_nlg.config.dump import to_yaml
 from tests.launch.minislurm import MiniSlurm, wait_until
+from tests.launch.ranks import rank_server, write_python
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny
 
 STEPS = 20
+CLUSTER = """
+name: mini
+nodes: 4
+gpus_per_node: 2
+levels:
+  - {name: gpu, bandwidth_gbs: 100}
+  - {name: node, bandwidth_gbs: 10}
+  - {name: leaf, bandwidth_gbs: 2}
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-def megatron_nlg(folder: Path, env: dict[str, str], *arguments: str) -> str:
-    """What the command prints when it is typed in `folder`."""
-    command = [sys.executable, "-m", "megatron_nlg.cli", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with run.yaml, cluster.yaml, a python that starts ranks fast, and the run `local`."""
+    folder = tmp_path_factory.mktemp("jobs")
+    write_corpus(folder / "corpus")
+    config = tiny(
+        "data.blend=corpus/blend.yaml",
+        "data.split=[0.8, 0.2]",
+        f"schedule.train_tokens={16 * 32 * STEPS}",
+        "evaluation.interval=10",
+        "evaluation.batches=1",
+        "checkpoint.interval=10",
+        "parallel.tensor=2",
+        "seed=7",
+    )
+    (folder / "run.yaml").write_text(to_yaml(config))
+    (folder / "cluster.yaml").write_text(CLUSTER)
+    command = [sys.executable, "-m", "megatron_nlg.cli", "train", "run.yaml", "--nproc", "4", "--out", "local"]
+    with rank_server(folder / "server") as server:
+        write_python(folder / "python", server)
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        yield folder
+
+
+@pytest.fixture
+def launch(
+    slurm: MiniSlurm, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[int]]:
+    """Type `megatron-nlg launch run.yaml --out RUN --submit …`; the numbers of the jobs."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+
+    def submit(*arguments: str) -> list[int]:
+        nodes = ["--nodes", "2", "--ranks-per-node", "2"]
+        assert cli.main(["launch", "run.yaml", *nodes, "--submit", *arguments]) == 0
+        words = capsys.readouterr().out.split()
+        return [int(word) for word in words[1 : words.index("from")]]
+
+    return submit
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -37,40 +86,47 @@ def values(run: Path) -> list[tuple[Any, ...]]:
     return [(row["step"], row.get("source"), row["loss"], row.get("grad_norm"), row.get("lr")) for row in metrics(run)]
 
 
-@pytest.mark.slow
-@pytest.mark.slurm
-def test_a_training_job_equals_a_local_run(slurm: MiniSlurm, tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    config = tiny(
-        "data.blend=corpus/blend.yaml",
-        "data.split=[0.8, 0.2]",
-        f"schedule.train_tokens={16 * 32 * STEPS}",
-        "evaluation.interval=10",
-        "evaluation.batches=1",
-        "checkpoint.interval=10",
-        "parallel.tensor=2",
-    )
-    (tmp_path / "run.yaml").write_text(to_yaml(config))
-    env = {**slurm.env, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    nodes = ["--nodes", "2", "--ranks-per-node", "2"]
+def wait_for_steps(run: Path, steps: int) -> None:
+    wait_until(lambda: len(metrics(run)) >= steps, 120, f"{steps} steps (output in {run}/logs)")
 
-    said = megatron_nlg(tmp_path, env, "launch", "run.yaml", *nodes, "--out", "job", "--submit", "seed=7")
-    number, run = int(said.split()[1]), tmp_path / "job"
-    wait_until(lambda: len(metrics(run)) >= 3, 120, f"three steps (output in {run}/logs)")
-    slurm.run("scancel", "--batch", "--signal=USR1", str(number))
-    wait_until(lambda: slurm.job(number)["Restarts"] == "1", 60, "the job to be queued again")
-    stopped_after = metrics(run)[-1]["step"]
-    ended = slurm.wait(number)
-    log = (run / "logs" / f"slurm-{number}.out").read_text()
-    assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), log
-    assert 3 <= stopped_after < STEPS
 
-    assert (run / "checkpoints" / "latest").exists()
+def log(run: Path, number: int) -> str:
+    return (run / "logs" / f"slurm-{number}.out").read_text()
+
+
+def test_a_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_done(
+    slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
+) -> None:
+    run = folder / "chain"
+    numbers = launch("--out", "chain", "--jobs", "3")
+    wait_for_steps(run, 3)
+    slurm.run("scancel", "--batch", "--signal=USR1", str(numbers[0]))  # what --signal=B:USR1@180 makes SLURM do
+    ended = [slurm.wait(number) for number in numbers]
+    assert [job["ExitCode"] for job in ended] == ["3:0", "0:0", "0:0"], log(run, numbers[0])
+    assert [job["Restarts"] for job in ended] == ["0"] * 3
+    assert log(run, numbers[2]).endswith(f" ends with code 0: job {numbers[1]} has finished the run\n")
+
     assert (run / "checkpoints" / f"step_{STEPS:08}" / "manifest.json").is_file()
     assert parse_yaml((run / "config.yaml").read_text(), "config.yaml")["seed"] == 7
     assert [row["step"] for row in metrics(run) if "split" not in row] == list(range(1, STEPS + 1))
-    for rank in range(4):
-        assert (run / "logs" / f"rank_{rank}.log").exists()
+    assert values(run) == values(folder / "local")
 
-    megatron_nlg(tmp_path, env, "train", "run.yaml", "--nproc", "4", "--out", "local", "seed=7")
-    assert values(run) == values(tmp_path / "local")
+
+def test_a_job_that_is_pre_empted_and_then_loses_a_node_equals_an_undisturbed_one(
+    slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
+) -> None:
+    run = folder / "faults"
+    (number,) = launch("--out", "faults")
+    wait_for_steps(run, 3)
+    urgent = slurm.submit("--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    assert slurm.wait(urgent)["JobState"] == "COMPLETED"
+    saved = len(metrics(run))
+    wait_for_steps(run, saved + 3)
+    lost = slurm.nodes_of(slurm.job(number))[-1]
+    slurm.kill_node(lost)
+    try:
+        ended = slurm.wait(number)
+    finally:
+        slurm.start_node(lost)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "2"), log(run, number)
+    assert values(run) == values(folder / "local")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from megatron_nlg.parallel.heartbeats import FOLDER, Heartbeat, write_heartbeat
+from megatron_nlg.parallel.rendezvous import node_name
 from megatron_nlg.training.callbacks.base import Callback, Run
 from megatron_nlg.training.callbacks.stragglers import Stragglers
 from megatron_nlg.training.callbacks.watchdog import Watchdog
@@ -88,7 +88,7 @@ class HeartbeatThread(Callback):
         window, seconds = self._window
         heartbeat = Heartbeat(
             rank=self.rank,
-            host=socket.gethostname(),
+            host=node_name(),
             pid=os.getpid(),
             step=self.phases.step,
             phase=self.phases.name,

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the reference and every layout, print the table, say the verdict."""
     from megatron_nlg.config.validate import load_config
     from megatron_nlg.parallel import supervisor
-    from megatron_nlg.parallel.context import Rendezvous
+    from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.training.command import make_run_folder
 
     supervisor.quiet_libraries()

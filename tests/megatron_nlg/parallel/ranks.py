@@ -16,7 +16,7 @@ from pathlib import Path
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError, NumericError
 from megatron_nlg.parallel import supervisor
-from megatron_nlg.parallel.context import Rendezvous
+from megatron_nlg.parallel.rendezvous import Rendezvous
 from megatron_nlg.parallel.supervisor import STOPPED, Terminal
 
 

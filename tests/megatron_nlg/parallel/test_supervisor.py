@@ -14,7 +14,6 @@ import pytest
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.parallel import supervisor
-from megatron_nlg.parallel.context import Rendezvous
 from megatron_nlg.parallel.supervisor import STOPPED, _is_consequence, check_port, local_ranks
 from tests.job import Job, until
 
@@ -208,41 +207,3 @@ def test_a_broken_gpu_is_a_fault_of_the_node() -> None:
     failure = supervisor._failure(RuntimeError("CUDA error: uncorrectable ECC error encountered"), Path("logs"))
     assert failure.code == 4
     assert supervisor._failure(RuntimeError("shapes do not match"), Path("logs")).code == 1
-
-
-def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", *os.environ):
-        if name.startswith(("SLURM_", "MASTER_")) or name.endswith(("RANK", "WORLD_SIZE")):
-            monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-
-def test_ranks_of_torchrun_and_of_srun_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment(monkeypatch, MASTER_ADDR="node", RANK="3", WORLD_SIZE="8", LOCAL_RANK="1", LOCAL_WORLD_SIZE="2")
-    assert Rendezvous.from_environment() == Rendezvous(3, 8, 1, 2)
-    srun = {"SLURM_PROCID": "2", "SLURM_NTASKS": "7", "SLURM_LOCALID": "2"}
-    environment(monkeypatch, MASTER_ADDR="node", SLURM_TASKS_PER_NODE="4,3", **srun)
-    assert Rendezvous.from_environment() == Rendezvous(2, 7, 2, 4)
-    environment(monkeypatch, SLURM_PROCID="0", SLURM_NTASKS="4")  # an allocation, and no step of a job of ours
-    assert Rendezvous.from_environment() is None
-    environment(monkeypatch)
-    assert Rendezvous.from_environment() is None
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"RANK": "x", "WORLD_SIZE": "8"}, "RANK 'x' in the environment: a whole number is expected"),
-        ({"RANK": "0", "WORLD_SIZE": ""}, "WORLD_SIZE ''"),
-        ({"RANK": "8", "WORLD_SIZE": "8"}, "RANK 8 in the environment: WORLD_SIZE says that there are 8 ranks"),
-        ({"SLURM_PROCID": "-1", "SLURM_NTASKS": "8"}, "SLURM_PROCID '-1'"),
-    ],
-)
-def test_a_broken_environment_is_bad_input(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
-) -> None:
-    environment(monkeypatch, MASTER_ADDR="node", **variables)
-    with pytest.raises(InputError) as caught:
-        Rendezvous.from_environment()
-    assert said in str(caught.value)
