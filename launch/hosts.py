@@ -45,7 +45,7 @@ for node in "${!hosts[@]}"; do
 done
 # The first node that fails ends them all.
 trap 'kill "${agents[@]}" 2>/dev/null' EXIT
-trap 'exit 3' INT TERM
+trap 'exit 130' INT TERM
 code=0
 for _ in "${agents[@]}"; do
     wait -n || { code=$?; break; }

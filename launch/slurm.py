@@ -68,6 +68,7 @@ verdict() { # what the end of a step means: other nodes or a later time may help
     fi
     [ -z "$told" ] && [ "$code" -ne 3 ] || finish "$code" "it was told to stop"
     # A rank failed. If its node can't start a process any more, SLURM will notice, and queue the job again without it.
+    unset SLURM_HOSTFILE
     if ! timeout 60 srun --overlap --nodes=%{all_nodes} --ntasks=%{all_nodes} --ntasks-per-node=1 true; then
         code=4
         echo "megatron-nlg: a node does not answer: waiting for SLURM to find that out"
@@ -99,6 +100,15 @@ trap 'signalled=1; told=1; scancel --signal=TERM "$SLURM_JOB_ID"' TERM INT
 %{chain}
 # ---- how it runs
 
+meet_at() { # NODE of rank 0: by its name where that resolves, else by the address that SLURM reaches it at
+    if getent hosts "$1" >/dev/null; then
+        MASTER_ADDR=$1
+    else
+        MASTER_ADDR=$(scontrol -o show node "$1" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
+    fi
+    export MASTER_ADDR MASTER_PORT=$((15000 + SLURM_JOB_ID %% 15000))
+}
+
 # One rank that fails ends them all. It waits 5 s before that, unless it was killed: most ranks then end by themselves,
 # with a code that says why.
 # LOCAL_RANK is torchrun's name for the number in the node, and DeepSpeed knows no other.
@@ -110,14 +120,6 @@ rank='trap : TERM
     [ "$code" -eq 0 ] || [ "$code" -gt 128 ] || sleep 5
     exit "$code"'
 %{nodes}
-# Where the ranks meet: by the first node's name where that resolves, else by the address that SLURM reaches it at.
-if getent hosts "$first" >/dev/null; then
-    MASTER_ADDR=$first
-else
-    MASTER_ADDR=$(scontrol -o show node "$first" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
-fi
-export MASTER_ADDR MASTER_PORT=$((15000 + SLURM_JOB_ID %% 15000))
-
 # Ranks use their node's CPUs freely: SLURM would bind each to a single core.
 %{step}
 verdict
@@ -135,21 +137,29 @@ if [ -n "${1:-}" ]; then
 fi
 """
 FIRST_NODE = """
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+meet_at "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 """
 HOSTFILE = """
 # From here on, line i of the hostfile is the node of rank i. Rank 0 need not be on the first node of SLURM's own list.
 export SLURM_HOSTFILE=$job/hostfile
-first=$(head -n 1 "$SLURM_HOSTFILE")
+meet_at "$(head -n 1 "$SLURM_HOSTFILE")"
 """
 PREFLIGHT = Script(r"""
-# All nodes are tested; the job goes on with the good ones.
+# All nodes are tested; the job goes on with the good ones. Some may end badly: what counts is rank 0's verdict.
 scontrol show hostnames "$SLURM_JOB_NODELIST" >"$job/nodes"
+meet_at "$(head -n 1 "$job/nodes")"
+rm -f "$job/preflight.json"
 step %{srun} \
-    bash -c "$rank" rank %{command} preflight --spares %{spares} --nodes-file "$job/nodes" --out "$job/preflight.json"
-[ "$code" -eq 0 ] || verdict
+    %{command} preflight --run %{run} --spares %{spares} --nodes-file "$job/nodes" --out "$job/preflight.json"
 good='import json, sys; print(*json.load(open(sys.argv[1]))["good"], sep="\n")'
-mapfile -t nodes < <("${megatron_nlg[0]}" -c "$good" "$job/preflight.json")
+mapfile -t nodes < <([ ! -e "$job/preflight.json" ] || "${megatron_nlg[0]}" -c "$good" "$job/preflight.json")
+if [ -n "$time_is_up$told" ]; then
+    code=3
+    verdict
+elif [ "${#nodes[@]}" -lt %{nodes} ]; then
+    [ "$code" -eq 2 ] || code=4
+    verdict
+fi
 """)
 ALL_NODES = """
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -198,16 +208,18 @@ def batch_script(job: Job) -> str:
 
 
 def _nodes(job: Job) -> str:
-    """Which nodes the ranks go to; sets `first`, rank 0's node."""
+    """Which nodes the ranks go to, and where they meet."""
     if not (job.preflight or job.fabric):
         return FIRST_NODE
     text = ALL_NODES
     if job.preflight:
         nodes = job.nodes + job.spares
         text = PREFLIGHT.substitute(
-            srun=_srun(job, nodes, nodes * job.ranks_per_node),
+            srun=_srun(job, nodes, nodes * job.ranks_per_node, kill=False),
             command=_megatron_nlg(job),
+            run=shlex.quote(str(job.run)),
             spares=job.spares,
+            nodes=job.nodes,
         )
     if job.fabric is None:
         return text + BLOCKWISE.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node) + HOSTFILE
@@ -235,9 +247,16 @@ def _step(job: Job) -> str:
     return f"step {_srun(job, job.nodes, job.ranks, *placed)} \\\n    {rank}"
 
 
-def _srun(job: Job, nodes: int, ranks: int, *more: str) -> str:
+def _srun(job: Job, nodes: int, ranks: int, *more: str, kill: bool = True) -> str:
     """srun's part of a command, and that of what makes the container."""
-    words = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", "--kill-on-bad-exit=1", "--cpu-bind=none", *more]
+    words = [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={ranks}",
+        f"--kill-on-bad-exit={int(kill)}",
+        "--cpu-bind=none",
+        *more,
+    ]
     if job.container is None:
         return shlex.join(words)
     if job.container.runtime == "pyxis":

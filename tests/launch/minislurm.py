@@ -82,16 +82,14 @@ class MiniSlurm:
         self._daemons.remove(dead)
         dead.kill()
         dead.wait()
+        there = {"SLURM_CONF": self.env["SLURM_CONF"], "SLURMD_NODENAME": name}
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.name() == "slurmstepd":  # whose title lies where its environment was
                     if any(f"{self.root}/spool/{name}/" in at.laddr for at in process.net_connections("unix")):
                         found.insert(0, process)  # before what it would report the end of
-                elif {
-                    "SLURM_CONF": self.env["SLURM_CONF"],
-                    "SLURMD_NODENAME": name,
-                }.items() <= process.environ().items():
+                elif there.items() <= process.environ().items():
                     found.append(process)
         for process in found:
             with contextlib.suppress(psutil.Error):

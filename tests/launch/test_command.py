@@ -27,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "run.yaml").write_text(to_yaml(tiny("data.blend=blend.yaml")))
     (tmp_path / "blend.yaml").write_text("")
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    (tmp_path / "hosts").write_text("n1\n")
     return tmp_path
 
 
@@ -66,6 +67,34 @@ def test_a_cluster_gives_defaults_and_options_override_them(folder: Path, capsys
         assert f"#SBATCH --{line}\n" in script
 
 
+def test_a_cluster_brings_its_environment_and_a_topology_the_placement(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "cluster.yaml").open("a") as file:
+        file.write("environment: {NCCL_X: {value: 1, reason: it helps}}\n")
+    assert cli.main(["launch", *NODES, "--cluster", "cluster.yaml", "--topology", "topology.conf", "--print"]) == 0
+    script = capsys.readouterr().out
+    assert "\n# it helps\nexport NCCL_X=1\nmodule load x\n" in script
+    plan = f"--cluster {folder}/cluster.yaml --topology {folder}/topology.conf --ranks-per-node 2"
+    assert f'"${{megatron_nlg[@]}}" plan "${{config[@]}}" {plan} \\\n' in script
+    assert '\ntrain+=(--placement "$job/placement.json")\n' in script
+
+
+def test_an_image_sees_what_the_run_reads_and_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = ["--container", "x.sif", "--container-runtime", "apptainer", "--mount", "/data", "--mount", "/data/more"]
+    assert cli.main(["launch", *NODES, *image, "--print"]) == 0
+    assert f"apptainer exec --bind /data,{folder} --pwd {folder} x.sif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_nodes_without_slurm(folder: Path, capsys: pytest.CaptureFixture[str], launcher: str) -> None:
+    hosts = ["run.yaml", "--out", "run", "--hosts", "hosts", "--launcher", launcher, "--ranks-per-node", "2"]
+    assert cli.main(["launch", *hosts]) == 0
+    assert capsys.readouterr().out == f"{folder}/run/job.sh: start it with bash\n"
+    assert "on 1 nodes × 2 ranks" in (folder / "run" / "job.sh").read_text()
+    assert (folder / "run" / "hostfile").exists() == (launcher == "deepspeed")
+
+
 def test_tensor_groups_over_nodes_are_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["launch", *NODES, "parallel.tensor=4"]) == 0
     assert "tensor groups of 4 span nodes of 2 ranks" in capsys.readouterr().err
@@ -82,10 +111,23 @@ def test_tensor_groups_over_nodes_are_noted(folder: Path, capsys: pytest.Capture
         ([*NODES, "data.blend=null"], "data.blend: is required to train"),
         ([*NODES, "data.blend=absent.yaml"], "data.blend: absent.yaml: no such file in"),
         ([*NODES, "--print", "--submit"], "leave out --print or --submit"),
+        (NODES[:3], "--nodes: needed, or --hosts FILE"),
+        ([*NODES, "--spares", "-1"], "--spares -1: at least 0"),
+        ([*NODES, "--jobs", "2"], "--jobs: a chain is made by submitting it; add --submit"),
+        ([*NODES, "--switches", "few"], "--switches few: a number is expected"),
+        ([*NODES, "--topology", "scontrol"], "--topology: needs --cluster FILE"),
+        ([*NODES, "--mount", "/x"], "--mount: is for a --container"),
+        ([*NODES, "--launcher", "deepspeed"], "--launcher deepspeed: needs --hosts FILE"),
+        ([*NODES, "--launcher", "torchrun", "--spares", "1"], "--launcher torchrun: counts ranks node after node"),
+        ([*NODES, "--hosts", "hosts"], "--hosts: srun needs SLURM; choose --launcher torchrun or deepspeed"),
+        ([*NODES, "--hosts", "hosts", "--launcher", "torchrun", "--submit"], "--hosts: names nodes without SLURM"),
+        ([*NODES, "--hosts", "absent", "--launcher", "torchrun"], "--hosts absent: can't be read"),
+        ([*NODES, "--hosts", "hosts", "--launcher", "torchrun"], "--nodes 2: hosts names 1"),
         ([*NODES[:3], "--nodes", "2"], "--ranks-per-node: needed without --cluster"),
         ([*NODES[:3], "--nodes", "0", "--ranks-per-node", "1"], "--nodes 0: at least 1"),
         ([*NODES, "--cluster", "absent.yaml"], "absent.yaml: no such file"),
         ([*NODES[:3], "--nodes", "5", "--cluster", "cluster.yaml"], "--nodes 5: toy has 4"),
+        ([*NODES, "--spares", "3", "--cluster", "cluster.yaml"], "--nodes 2 and --spares 3: toy has 4"),
         ([*NODES[:5], "--ranks-per-node", "3", "--cluster", "cluster.yaml"], "a node of toy has 2 GPUs"),
     ],
 )

@@ -139,8 +139,9 @@ for i in $(seq 600); do sleep 0.1; done
 """
 NODE1_IS_BAD = r"""
 case $3 in
-preflight) # --spares K --nodes-file FILE --out FILE
-    [ "$SLURM_PROCID" != 0 ] || echo "{\"good\": [$(grep -vx node1 "$7" | sed 's/.*/"&"/' | paste -sd,)]}" >"$9" ;;
+preflight) # --run RUN --spares K --nodes-file FILE --out FILE
+    [ "$SLURMD_NODENAME" != node1 ] || exit 1
+    [ "$SLURM_LOCALID" != 0 ] || echo "{\"good\": [$(grep -vx node1 "$9" | sed 's/.*/"&"/' | paste -sd,)]}" >"${11}" ;;
 plan) # ranks go around the nodes, in falling order
     while [ $# -gt 0 ]; do
         case $1 in --nodelist) nodes=$2 ;; --spares) spares=$2 ;; --hostfile) hostfile=$2 ;; --ranks) ranks=$2 ;; esac

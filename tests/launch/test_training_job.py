@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from megatron_nlg import cli
 from megatron_nlg.config.base import parse_yaml
 from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.parallel.heartbeats import read_heartbeats
 from tests.launch.minislurm import MiniSlurm, wait_until
 from tests.launch.ranks import rank_server, write_python
 from tests.megatron_nlg.data.corpus import write_corpus
@@ -29,6 +31,7 @@ levels:
   - {name: node, bandwidth_gbs: 10}
   - {name: leaf, bandwidth_gbs: 2}
 """
+PLACED = ("--nodes", "4", "--ranks-per-node", "1", "--cluster", "cluster.yaml", "--topology", "scontrol")
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
@@ -61,17 +64,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def launch(
     slurm: MiniSlurm, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., list[int]]:
-    """Type `megatron-nlg launch run.yaml --out RUN --submit …`; the numbers of the jobs."""
+    """Type `megatron-nlg launch run.yaml …`; the numbers of the jobs, when they were submitted."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
 
     def submit(*arguments: str) -> list[int]:
-        nodes = ["--nodes", "2", "--ranks-per-node", "2"]
-        assert cli.main(["launch", "run.yaml", *nodes, "--submit", *arguments]) == 0
+        assert cli.main(["launch", "run.yaml", *arguments]) == 0
         words = capsys.readouterr().out.split()
-        return [int(word) for word in words[1 : words.index("from")]]
+        return [int(word) for word in words[1 : words.index("from")]] if words[0] == "job" else []
 
     return submit
 
@@ -94,11 +96,15 @@ def log(run: Path, number: int) -> str:
     return (run / "logs" / f"slurm-{number}.out").read_text()
 
 
-def test_a_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_done(
+def leaf(slurm: MiniSlurm, node: str) -> int:
+    return next(number for number, nodes in enumerate(slurm.leaves) if node in nodes)
+
+
+def test_a_placed_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_done(
     slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
 ) -> None:
     run = folder / "chain"
-    numbers = launch("--out", "chain", "--jobs", "3")
+    numbers = launch("--out", "chain", *PLACED, "--jobs", "3", "--submit")
     wait_for_steps(run, 3)
     slurm.run("scancel", "--batch", "--signal=USR1", str(numbers[0]))  # what --signal=B:USR1@180 makes SLURM do
     ended = [slurm.wait(number) for number in numbers]
@@ -110,13 +116,43 @@ def test_a_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_done(
     assert parse_yaml((run / "config.yaml").read_text(), "config.yaml")["seed"] == 7
     assert [row["step"] for row in metrics(run) if "split" not in row] == list(range(1, STEPS + 1))
     assert values(run) == values(folder / "local")
+    for number in numbers[:2]:
+        # Neighbours by name lie under different switches; ranks 0 and 1, and 2 and 3, share every matrix.
+        hosts = (run / "jobs" / str(number) / "hostfile").read_text().split()
+        assert [leaf(slurm, host) for host in hosts] in ([0, 0, 1, 1], [1, 1, 0, 0])
+        assert [read_heartbeats(run)[rank].host for rank in range(4)] == hosts
+
+
+def test_ranks_that_are_not_where_they_are_planned_end_the_job_within_seconds(
+    slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
+) -> None:
+    run = folder / "misplaced"
+    launch("--out", "misplaced", *PLACED)
+    script = run / "job.sbatch"
+    text = script.read_text().replace("export SLURM_HOSTFILE", "SLURM_HOSTFILE")
+    script.write_text(text.replace("--distribution=arbitrary", "--distribution=block"))
+    number = slurm.submit(str(script))
+    ended = slurm.wait(number)
+    said = log(run, number)
+    assert (ended["ExitCode"], ended["Restarts"]) == ("2:0", "0"), said
+    hosts = (run / "jobs" / str(number) / "hostfile").read_text().split()
+    wrong = [
+        f"rank {rank}: host node{rank + 1} in place of {host}"
+        for rank, host in enumerate(hosts)
+        if host != f"node{rank + 1}"
+    ]
+    assert said.count(" ranks are not where they are planned") == 1
+    assert f"{len(wrong)} of 4 ranks are not where they are planned: {'; '.join(wrong)}; start them" in said
+    took = [datetime.fromisoformat(ended[name]) for name in ("StartTime", "EndTime")]
+    assert took[1] - took[0] < timedelta(seconds=30)
+    assert metrics(run) == []
 
 
 def test_a_job_that_is_pre_empted_and_then_loses_a_node_equals_an_undisturbed_one(
     slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
 ) -> None:
     run = folder / "faults"
-    (number,) = launch("--out", "faults")
+    (number,) = launch("--out", "faults", "--nodes", "2", "--ranks-per-node", "2", "--submit")
     wait_for_steps(run, 3)
     urgent = slurm.submit("--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     assert slurm.wait(urgent)["JobState"] == "COMPLETED"
