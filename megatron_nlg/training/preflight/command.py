@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look at the nodes. Returns the exit code; on other ranks than the first always 0."""
     from megatron_nlg.parallel import supervisor
-    from megatron_nlg.parallel.context import Rendezvous
+    from megatron_nlg.parallel.rendezvous import Rendezvous
 
     supervisor.quiet_libraries()
     for option, value in (("--spares", args.spares), ("--rounds", args.rounds)):
@@ -72,8 +72,8 @@ def look(args: argparse.Namespace, expected: list[str], leaves: tuple[tuple[str,
     """This rank's part."""
     from torch.distributed.rendezvous import rendezvous
 
-    from megatron_nlg.parallel.context import Rendezvous
     from megatron_nlg.parallel.device import select_device
+    from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.training.preflight.meeting import Meeting, Wanted
     from megatron_nlg.training.preflight.probe import Probe
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from torch.distributed import DistStoreError
 from torch.distributed.distributed_c10d import PrefixStore
 
-from megatron_nlg.parallel.context import Rendezvous
+from megatron_nlg.parallel.rendezvous import Rendezvous
 from megatron_nlg.training.preflight.machine import disk_problems, gpu_problems, kernel_log, node_name, xid_problems
 from megatron_nlg.training.preflight.pairs import Pair, rounds
 from megatron_nlg.training.preflight.verdict import Measured, Verdict, judge

@@ -10,8 +10,8 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from megatron_nlg.parallel.context import Rendezvous
 from megatron_nlg.parallel.device import select_device
+from megatron_nlg.parallel.rendezvous import Rendezvous
 from megatron_nlg.training.preflight.meeting import Meeting, Wanted
 from megatron_nlg.training.preflight.probe import Probe
 from tests.world import World
