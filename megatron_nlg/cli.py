@@ -39,6 +39,7 @@ COMMANDS = {
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
     "plan": Command("launch.plan", "where a run's ranks sit on a cluster, and what their traffic costs on its links"),
     "topology": Command("launch.topology.command", "read a fabric from SLURM, ibnetdiscover, nvidia-smi or NCCL"),
+    "launch status": Command("launch.status", "how a run is doing: which rank, node and phase is behind"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),
 }
 
@@ -75,6 +76,8 @@ def parse(chosen: str | None, argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Exit codes: 0 done, 1 failed, 2 bad input."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if " ".join(argv[:2]) in COMMANDS:
+        argv[:2] = [" ".join(argv[:2])]
     chosen = next((word for word in argv if not word.startswith("-")), None)
     args = parse(chosen, argv)
     try:

@@ -90,24 +90,42 @@ def _parse(tree: Mapping[str, object]) -> Heartbeat:
     return Heartbeat(**values, window=(first, last))  # type: ignore[arg-type]
 
 
-def behind(before: Mapping[int, Heartbeat], after: Mapping[int, Heartbeat], ranks: int) -> list[str]:
-    """Who keeps a job from moving, one line each, judged by two readings that are some heartbeats apart.
+@dataclass(frozen=True)
+class Blame:
+    """A rank that keeps a job from moving. `last` is its last sign of life, None when it never gave one."""
+
+    rank: int
+    last: Heartbeat | None
+    alive: bool
+
+    def __str__(self) -> str:
+        if self.last is None:
+            return f"rank {self.rank} has given no sign of life"
+        if self.alive:
+            return f"{self.last.who} lives and does not move in step {self.last.step}, {self.last.phase}"
+        where = f"step {self.last.step}, {self.last.phase}"
+        return f"{self.last.who} gives no sign of life; it was last seen in {where}"
+
+
+def blamed(before: Mapping[int, Heartbeat], after: Mapping[int, Heartbeat], ranks: int) -> list[Blame]:
+    """Who keeps a job from moving, judged by two readings that are some heartbeats apart.
 
     Ranks whose files have not changed are to blame, whatever the clocks of their nodes say. When all live, it is those
-    of the earliest step that do not wait for others.
+    of the earliest step that do not wait for others, the least advanced one first.
     """
     silent = [rank for rank in range(ranks) if rank not in after or _count(before, rank) == after[rank].count]
     if silent:
-        return [
-            f"{after[r].who} gives no sign of life; it was last seen in step {after[r].step}, {after[r].phase}"
-            if r in after
-            else f"rank {r} has given no sign of life"
-            for r in silent
-        ]
+        return [Blame(rank, after.get(rank), alive=False) for rank in silent]
     first = min(heartbeat.step for heartbeat in after.values())
     late = [heartbeat for heartbeat in after.values() if heartbeat.step == first]
-    blamed = [heartbeat for heartbeat in late if heartbeat.phase != WAITING] or late
-    return [f"{heartbeat.who} lives and does not move in step {first}, {heartbeat.phase}" for heartbeat in blamed]
+    busy = [heartbeat for heartbeat in late if heartbeat.phase != WAITING] or late
+    busy.sort(key=lambda heartbeat: (heartbeat.beats, heartbeat.rank))
+    return [Blame(heartbeat.rank, heartbeat, alive=True) for heartbeat in busy]
+
+
+def behind(before: Mapping[int, Heartbeat], after: Mapping[int, Heartbeat], ranks: int) -> list[str]:
+    """`blamed`, one line each."""
+    return [str(blame) for blame in blamed(before, after, ranks)]
 
 
 def _count(heartbeats: Mapping[int, Heartbeat], rank: int) -> int | None:

@@ -101,7 +101,7 @@ def leaf(slurm: MiniSlurm, node: str) -> int:
 
 
 def test_a_placed_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_done(
-    slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]]
+    slurm: MiniSlurm, folder: Path, launch: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = folder / "chain"
     numbers = launch("--out", "chain", *PLACED, "--jobs", "3", "--submit")
@@ -121,6 +121,10 @@ def test_a_placed_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_do
         hosts = (run / "jobs" / str(number) / "hostfile").read_text().split()
         assert [leaf(slurm, host) for host in hosts] in ([0, 0, 1, 1], [1, 1, 0, 0])
         assert [read_heartbeats(run)[rank].host for rank in range(4)] == hosts
+
+    assert cli.main(["launch", "status", str(numbers[1])]) == 0
+    said = f"job {numbers[1]}: COMPLETED\n{run}: done: step {STEPS} of {STEPS}, 4 ranks (4 in ended)\n"
+    assert capsys.readouterr().out == said
 
 
 def test_ranks_that_are_not_where_they_are_planned_end_the_job_within_seconds(

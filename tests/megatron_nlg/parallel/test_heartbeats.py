@@ -73,6 +73,13 @@ def test_a_rank_whose_file_stands_still_is_blamed_whatever_the_others_do() -> No
             ["rank 0 (node node0, process 100) lives and does not move in step 6, optimizer"],
         ),
         (
+            {0: {"phase": "optimizer"}, 2: {"phase": "optimizer", "beats": 3}},
+            [
+                "rank 2 (node node1, process 102) lives and does not move in step 7, optimizer",
+                "rank 0 (node node0, process 100) lives and does not move in step 7, optimizer",
+            ],
+        ),
+        (
             {},
             [
                 f"rank {r} (node node{r // 2}, process {100 + r}) lives and does not move in step 7, wait"
