@@ -10,10 +10,10 @@ import numpy as np
 from megatron_nlg.config.cluster import Cluster
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.parallel.layout import Layout
+from megatron_nlg.planning.collectives import Peers, collective_seconds, message_seconds
 from megatron_nlg.planning.communication import Transfer, step_transfers
 from megatron_nlg.planning.kernels import Accelerator
 from megatron_nlg.planning.layers import Passes, embedding_passes, head_passes, layer_passes
-from megatron_nlg.planning.collectives import Peers, collective_seconds, message_seconds
 from megatron_nlg.planning.parameters import rank_parameters
 from megatron_nlg.planning.simulation import Pipeline, Simulated, simulate
 from megatron_nlg.planning.stacks import STACKS, Name
