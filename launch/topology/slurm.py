@@ -264,7 +264,8 @@ def collect_addresses() -> str:
     if nodes is None:
         raise InputError("srun: addresses are those of an allocation's nodes; run it inside a job, or ask scontrol")
     script = 'echo "$SLURMD_NODENAME $SLURM_TOPOLOGY_ADDR $SLURM_TOPOLOGY_ADDR_PATTERN"'
-    return _output(["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "bash", "-c", script])
+    told = _output(["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "bash", "-c", script])
+    return "\n".join(sorted(told.splitlines()))  # nodes answer in any order
 
 
 def _output(command: list[str]) -> str:
