@@ -149,8 +149,8 @@ PREFLIGHT = Script(r"""
 scontrol show hostnames "$SLURM_JOB_NODELIST" >"$job/nodes"
 meet_at "$(head -n 1 "$job/nodes")"
 rm -f "$job/preflight.json"
-step %{srun} \
-    %{command} preflight --run %{run} --spares %{spares} --nodes-file "$job/nodes" --out "$job/preflight.json"
+%{write_leaves}step %{srun} --wait=60 \
+    %{command} preflight --run %{run} --spares %{spares} --nodes-file "$job/nodes" --out "$job/preflight.json"%{leaves}
 good='import json, sys; print(*json.load(open(sys.argv[1]))["good"], sep="\n")'
 mapfile -t nodes < <([ ! -e "$job/preflight.json" ] || "${megatron_nlg[0]}" -c "$good" "$job/preflight.json")
 if [ -n "$time_is_up$told" ]; then
@@ -220,6 +220,7 @@ def _nodes(job: Job) -> str:
             run=shlex.quote(str(job.run)),
             spares=job.spares,
             nodes=job.nodes,
+            **_leaves(job),
         )
     if job.fabric is None:
         return text + BLOCKWISE.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node) + HOSTFILE
@@ -228,6 +229,17 @@ def _nodes(job: Job) -> str:
         fabric += ["--topology", job.fabric.topology]
     placement = PLACEMENT.substitute(fabric=shlex.join(fabric), nodes=job.nodes, ranks_per_node=job.ranks_per_node)
     return text + placement + HOSTFILE
+
+
+def _leaves(job: Job) -> dict[str, str]:
+    """How preflight learns which nodes share a leaf switch: bandwidth is compared within leaves, and across them."""
+    if job.fabric is None or not job.fabric.topology:
+        return {"write_leaves": "", "leaves": ""}
+    topology = f'"${{megatron_nlg[@]}}" topology {shlex.quote(job.fabric.topology)} --as leaves'
+    return {
+        "write_leaves": f'{topology} >"$job/leaves.json" || finish $? "switches can\'t be read"\n',
+        "leaves": ' \\\n        --leaves "$job/leaves.json"',
+    }
 
 
 def _megatron_nlg(job: Job) -> str:

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="cluster description: show what the links can do")
     parser.add_argument(
-        "--as", dest="form", choices=("conf", "yaml"), help="print SLURM's topology.conf or .yaml of it"
+        "--as",
+        dest="form",
+        choices=("conf", "yaml", "leaves"),
+        help="print SLURM's topology.conf or .yaml of it, or the nodes of each leaf as JSON, for preflight",
     )
 
 
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.topology.build import build_fabric
     from launch.topology.describe import describe
     from launch.topology.read import read_topology
-    from launch.topology.write import switches_of, topology_conf, topology_yaml
+    from launch.topology.write import leaves_json, switches_of, topology_conf, topology_yaml
     from megatron_nlg.config.cluster import load_cluster
     from megatron_nlg.config.errors import InputError
 
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         switches = switches_of(fabric) if fabric else topology.switches
         if not switches:
             raise InputError(f"--as {args.form}: {topology.source} ({topology.format}) names no switches")
-        print((topology_conf if args.form == "conf" else topology_yaml)(switches), end="")
+        print({"conf": topology_conf, "yaml": topology_yaml, "leaves": leaves_json}[args.form](switches), end="")
         return 0
     print(topology)
     print(describe(fabric) if fabric else _shown(topology))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from megatron_nlg.config.hostlist import compact
@@ -23,6 +24,12 @@ def topology_yaml(switches: Mapping[str, Sequence[str]], name: str = "fabric") -
     for switch, kind, hosts in _lines(switches):
         lines += [f'      - switch: "{switch}"', f'        {keys[kind]}: "{hosts}"']
     return "\n".join([*lines, ""])
+
+
+def leaves_json(switches: Mapping[str, Sequence[str]]) -> str:
+    """Nodes by the switch that they hang on, as `megatron-nlg preflight --leaves` reads them."""
+    nodes = {name: [node for node in below if node not in switches] for name, below in switches.items()}
+    return json.dumps({name: found for name, found in nodes.items() if found}) + "\n"
 
 
 def _lines(switches: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:

@@ -139,7 +139,9 @@ for i in $(seq 600); do sleep 0.1; done
 """
 NODE1_IS_BAD = r"""
 case $3 in
-preflight) # --run RUN --spares K --nodes-file FILE --out FILE
+topology) [ "$4 $5 $6" = "scontrol --as leaves" ] && echo leaves ;;
+preflight) # --run RUN --spares K --nodes-file FILE --out FILE --leaves FILE
+    [ "$(cat "${13}")" = leaves ] || exit 2
     [ "$SLURMD_NODENAME" != node1 ] || exit 1
     [ "$SLURM_LOCALID" != 0 ] || echo "{\"good\": [$(grep -vx node1 "$9" | sed 's/.*/"&"/' | paste -sd,)]}" >"${11}" ;;
 plan) # ranks go around the nodes, in falling order

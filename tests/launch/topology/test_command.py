@@ -1,5 +1,6 @@
 """`megatron-nlg topology`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_a_tree_is_shown_and_converted(capsys: pytest.CaptureFixture[str], tmp_p
     conf = shown(capsys, tmp_path, text, "--as", "conf")
     assert conf == "SwitchName=left Nodes=n[1-2]\nSwitchName=right Nodes=n3\nSwitchName=spine Switches=left,right\n"
     assert shown(capsys, tmp_path, conf, "--as", "yaml").startswith("- topology: fabric\n")
+    assert json.loads(shown(capsys, tmp_path, conf, "--as", "leaves")) == {"left": ["n1", "n2"], "right": ["n3"]}
 
 
 def test_the_inside_of_a_node_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
