@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gpus", type=int, metavar="G", help="GPUs that a node must have (default: its ranks')")
     parser.add_argument(
-        "--slow", type=float, metavar="S", help="share of the median below which a node is slow (0.8, on CPUs 0.5)"
+        "--slow", type=float, metavar="S", help="share of the median below which a node is slow (0.8, on CPUs 0.2)"
     )
     parser.add_argument("--rounds", type=int, default=7, metavar="R", help="rounds of pairs in leaves and across")
     parser.add_argument("--patience", type=float, default=60.0, metavar="SECONDS", help="how long ranks are waited for")
@@ -85,7 +85,7 @@ def look(args: argparse.Namespace, expected: list[str], leaves: tuple[tuple[str,
         gpus=args.gpus if args.gpus is not None else who.local_ranks if on_gpu else 0,
         leaves=leaves,
         most_rounds=args.rounds,
-        slow=args.slow or (0.8 if on_gpu else 0.5),
+        slow=args.slow or (0.8 if on_gpu else 0.2),
         patience=args.patience,
     )
     store, _, _ = next(iter(rendezvous("env://", who.rank, who.world_size, timeout=timedelta(seconds=args.patience))))
