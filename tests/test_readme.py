@@ -52,6 +52,8 @@ def test_every_command_runs(checkout: Path) -> None:
         "generate",
         "report",
         "launch",
+        "plan",
+        "preflight",
     }
     for command in run:
         done = subprocess.run(
