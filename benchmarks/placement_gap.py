@@ -108,11 +108,11 @@ def _placements(case: Case) -> float:
     return factorial(cells) / factorial(slots) ** (cells // slots) * (len(case.fabric.nodes) * slots - cells + 1)
 
 
-def gap(case: Case, prove: bool) -> dict[str, Any]:
+def gap(case: Case, prove: bool, effort: int = search.EFFORT) -> dict[str, Any]:
     """Seconds a step of the search's placement, of the default and of the best."""
     with mock.patch.object(search, "PROVE_UP_TO", 16 if prove else 0):
         start = time.perf_counter()
-        found = search.best_placement(case.fabric, case.exchanges, case.layout, case.per_node)
+        found = search.best_placement(case.fabric, case.exchanges, case.layout, case.per_node, effort)
         spent = time.perf_counter() - start
     default = search.default_placement(case.fabric, case.exchanges, case.layout, case.per_node)
     return {
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/placement_gap.json")
     parser.add_argument("--quick", action="store_true", help="few and small")
     args = parser.parse_args()
-    result = {"machine": describe(), "small": small(20 if args.quick else 240, 500 if args.quick else 6000)}
+    result = {"machine": describe(), "small": small(20 if args.quick else 210, 500 if args.quick else 5000)}
     result["large"] = [large(nodes) for nodes in ([512] if args.quick else [1024, 4096])]
     print(json.dumps(result, indent=2))
     if not args.quick:

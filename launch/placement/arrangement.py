@@ -16,7 +16,7 @@ import numpy as np
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.traffic import Numbers
 
-IRREGULAR = 300
+IRREGULAR, MANY = "irregular", 300
 """As long as there are no more ways to share tensor groups out to nodes, all of them are tried."""
 
 
@@ -27,6 +27,11 @@ class Arrangement:
     name: str
     node: Numbers
     """[ranks]: virtual node of each."""
+
+    @property
+    def irregular(self) -> bool:
+        """Whether it is neither an axis order nor made of tiles."""
+        return self.name.startswith(IRREGULAR)
 
 
 def arrangements(layout: Layout, per_node: int) -> list[Arrangement]:
@@ -83,7 +88,7 @@ def complete(layout: Layout, per_node: int) -> bool:
     ways = factorial(groups) // factorial(groups // slots)
     for _ in range(groups // slots):
         ways //= factorial(slots)
-    return ways <= IRREGULAR
+    return ways <= MANY
 
 
 def _any(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
@@ -95,7 +100,7 @@ def _any(layout: Layout, per_node: int) -> Iterator[tuple[str, Numbers]]:
         node = np.empty(groups, dtype=np.int64)
         for at, part in enumerate(parts):
             node[list(part)] = at
-        yield f"irregular {number}", np.repeat(node, layout.tensor)
+        yield f"{IRREGULAR} {number}", np.repeat(node, layout.tensor)
 
 
 def _partitions(items: tuple[int, ...], size: int) -> Iterator[list[tuple[int, ...]]]:

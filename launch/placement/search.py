@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -26,10 +27,12 @@ PROVE_UP_TO = 16
 """Virtual nodes for which the optimum is sought by branch and bound."""
 SAME = 1e-4
 """Times that differ by less than this part count as equal, and bytes on high levels decide."""
-EFFORT = 60_000
+EFFORT = 100_000
 """Exchanges that are tried, and steps of each proof."""
-ROUNDS, HEAT, GUIDE = 4, 0.05, 0.05
+ROUNDS, HEAT, GUIDE = 4, 0.2, 0.05
 """Of annealing: how often, the first temperature as a part of the time, the weight of the average link."""
+FEW = 6
+"""Seatings of an irregular arrangement that are tried before the best are improved."""
 IMPROVED = 3
 """Arrangements that the local search works on, the best after construction."""
 
@@ -91,8 +94,9 @@ def best_placement(
 
 
 def constructed(problem: Problem, layout: Layout) -> Found:
-    """The best of the first seatings."""
-    candidates = [Found(problem, seating, problem.cost(seating)) for seating in seatings(problem, layout)]
+    """The best of the first seatings; of a few, where there are many arrangements."""
+    first = islice(seatings(problem, layout), FEW if problem.arrangement.irregular else None)
+    candidates = [Found(problem, seating, problem.cost(seating)) for seating in first]
     return preferred([min(candidates, key=lambda one: one.cost.seconds), *candidates])
 
 
