@@ -193,8 +193,8 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
 def reasons(placement: Placement) -> Iterator[str]:
     """Why it is this one, in a few sentences."""
     chosen, default = placement.loads["chosen"], placement.loads["default"]
-    gain = default.seconds / chosen.seconds - 1
-    worth = f"{gain:.1%} faster than" if gain > 5e-4 else "as fast as"
+    ratio = default.seconds / chosen.seconds
+    worth = f"{ratio:.3g} times as fast as" if ratio > 1.0005 else "as fast as"
     yield f"Chosen: {_filling(placement)}; {worth} SLURM's order."
     yield from _crossings(placement)
     if placement.chosen.proven:

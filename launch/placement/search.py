@@ -29,8 +29,8 @@ SAME = 1e-4
 """Times that differ by less than this part count as equal, and bytes on high levels decide."""
 EFFORT = 100_000
 """Exchanges that are tried, and steps of each proof."""
-ROUNDS, HEAT, GUIDE = 4, 0.2, 0.05
-"""Of annealing: how often, the first temperature as a part of the time, the weight of the average link."""
+HEATS, GUIDE = (0.1, 0.4, 1.5, 6.0), 0.05
+"""Of annealing: the first temperature of each round in parts of the time, the weight of the average link."""
 FEW = 6
 """Seatings of an irregular arrangement that are tried before the best are improved."""
 IMPROVED = 3
@@ -103,22 +103,23 @@ def constructed(problem: Problem, layout: Layout) -> Found:
 def _improved(start: Found, effort: int) -> Found:
     """Simulated annealing by exchanges of two nodes, several times from the best so far."""
     problem, best = start.problem, start
-    for number in range(ROUNDS):
-        seating = np.array(_anneal(problem, best.seating, effort // ROUNDS, random.Random(number)))
+    for heat in HEATS:
+        seating = np.array(_anneal(problem, best.seating, effort // len(HEATS), heat))
         best = preferred([best, Found(problem, seating, problem.cost(seating))])
     return best
 
 
-def _anneal(problem: Problem, seating: Numbers, effort: int, chance: random.Random) -> list[int]:
+def _anneal(problem: Problem, seating: Numbers, effort: int, heat: float) -> list[int]:
     """The best seating met; of two nodes that change places one goes towards a partner of its traffic."""
-    state = State(problem)
+    state, chance = State(problem), random.Random(0)
     sitting = dict.fromkeys(range(len(problem.fabric.nodes)), -1)
     for one, node in enumerate(seating.tolist()):
         state.put(one, node)
         sitting[node] = one
     by_member, path = _seats_by_member(problem)
-    energy = best = state.seconds() + GUIDE * state.spread()
-    kept, heat, cooling = state.seat.copy(), HEAT * energy, 1e-4 ** (1 / max(effort, 1))
+    best = state.seconds(), state.spread()
+    energy = best[0] + GUIDE * best[1]
+    kept, heat, cooling = state.seat.copy(), heat * energy, 1e-5 ** (1 / max(effort, 1))
     for _ in range(effort):
         heat *= cooling
         one = chance.randrange(problem.size)
@@ -126,11 +127,12 @@ def _anneal(problem: Problem, seating: Numbers, effort: int, chance: random.Rand
         if path[here] == path[there]:
             continue
         _exchange(state, sitting, here, there)
-        new = state.seconds() + GUIDE * state.spread()
+        cost = state.seconds(), state.spread()
+        new = cost[0] + GUIDE * cost[1]
         if new <= energy or chance.random() < math.exp((energy - new) / heat):
             energy = new
-            if energy < best * (1 - 1e-12):
-                best, kept = energy, state.seat.copy()
+            if cost < best:
+                best, kept = cost, state.seat.copy()
         else:
             _exchange(state, sitting, here, there)
     return kept
