@@ -84,12 +84,13 @@ def advice(placement: Placement, cluster: Cluster) -> Iterator[str]:
         listed = ", ".join(f"{name} {time:.4f} s" for name, time in sorted(plain.items(), key=lambda item: item[1]))
         yield f"Plain axis orders on nodes sorted by their switches: {listed}; chosen {seconds:.4f} s."
     own = placement.loads["chosen"].kinds.get("copies")
-    for way, total in placement.others() if own else ():
-        if own and own.total - total > WORTH * seconds:
-            yield (
-                f"An all-reduce of gradients {way} would take {total:.4f} s in place of {own.total:.4f} s; NCCL's ring "
-                "is what DeepSpeed uses."
-            )
+    ways = sorted((total, way) for way, total in placement.others())
+    if own and ways and own.total - ways[0][0] > WORTH * seconds:
+        total, way = ways[0]
+        yield (
+            f"A {way} all-reduce of gradients would take {total:.4f} s in place of {own.total:.4f} s; NCCL's ring is "
+            "what DeepSpeed uses."
+        )
     legal = splits(placement, cluster)
     current = next((split for split in legal if split.pipeline == placement.layout.pipeline), None)
     for split in legal[:3]:

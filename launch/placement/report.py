@@ -69,9 +69,9 @@ class Placement:
         """(what, seconds) of all-reduces of gradients by other algorithms, on the chosen placement."""
         places = Places.on(self.chosen.node)
         ways: list[tuple[str, Algorithm, int]] = [
-            (f"hierarchical by {at.name}", "hierarchical", level) for level, at in enumerate(self.fabric.levels[1:])
+            (f"hierarchical (by {at.name})", "hierarchical", level) for level, at in enumerate(self.fabric.levels[1:])
         ]
-        for name, algorithm, level in [*ways, ("recursive halving and doubling", "recursive", 0)]:
+        for name, algorithm, level in [*ways, ("halving and doubling", "recursive", 0)]:
             part = self.fabric.paths[level][places.node]
             loads = step_loads(self.fabric, self.exchanges, places, algorithm, part)
             if "copies" in loads.kinds:

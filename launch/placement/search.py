@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,6 +29,8 @@ SAME = 1e-4
 """Times that differ by less than this part count as equal, and bytes on high levels decide."""
 EFFORT = 100_000
 """Exchanges that are tried, and steps of each proof."""
+LARGE = 100_000_000
+"""Effort times nodes, at most: a single exchange takes longer on a large cluster, and gains less."""
 HEATS, GUIDE = (0.1, 0.4, 1.5, 6.0), 0.05
 """Of annealing: the first temperature of each round in parts of the time, the weight of the average link."""
 FEW = 6
@@ -83,14 +85,17 @@ def best_placement(
     if not effort:
         return best
     leaders.sort(key=lambda one: (one.cost.seconds, one.cost.bytes))
-    improved = [_improved(one, effort // len(leaders[:IMPROVED])) for one in leaders[:IMPROVED]]
-    best = preferred([default, best, *improved])
-    if best.problem.size > PROVE_UP_TO:
+    effort = min(effort, LARGE // best.problem.size)
+    small = best.problem.size <= PROVE_UP_TO
+    best = preferred([default, best, *_improved(leaders, effort // 20 if small else effort)])
+    if not small:
         return best
     proofs = [(one.problem, prove(one.problem, best.cost, effort)) for one in leaders]
     faster = [Found(problem, p.seating, problem.cost(p.seating)) for problem, p in proofs if p.seating is not None]
-    proven = complete(layout, per_node) and all(proof.finished for _, proof in proofs)
-    return replace(preferred([default, best, *faster]), proven=proven)
+    best = preferred([default, best, *faster])
+    if not all(proof.finished for _, proof in proofs):
+        return preferred([default, best, *_improved(leaders, effort)])
+    return replace(best, proven=complete(layout, per_node))
 
 
 def constructed(problem: Problem, layout: Layout) -> Found:
@@ -100,13 +105,15 @@ def constructed(problem: Problem, layout: Layout) -> Found:
     return preferred([min(candidates, key=lambda one: one.cost.seconds), *candidates])
 
 
-def _improved(start: Found, effort: int) -> Found:
-    """Simulated annealing by exchanges of two nodes, several times from the best so far."""
-    problem, best = start.problem, start
-    for heat in HEATS:
-        seating = np.array(_anneal(problem, best.seating, effort // len(HEATS), heat))
-        best = preferred([best, Found(problem, seating, problem.cost(seating))])
-    return best
+def _improved(leaders: Sequence[Found], effort: int) -> Iterator[Found]:
+    """Simulated annealing of the first few by exchanges of two nodes, several times from the best so far."""
+    chosen = leaders[:IMPROVED]
+    for start in chosen:
+        problem, best = start.problem, start
+        for heat in HEATS:
+            seating = np.array(_anneal(problem, best.seating, effort // (len(HEATS) * len(chosen)), heat))
+            best = preferred([best, Found(problem, seating, problem.cost(seating))])
+        yield best
 
 
 def _anneal(problem: Problem, seating: Numbers, effort: int, heat: float) -> list[int]:
