@@ -85,7 +85,7 @@ def advice(placement: Placement, cluster: Cluster) -> Iterator[str]:
         yield f"Plain axis orders on nodes sorted by their switches: {listed}; chosen {seconds:.4f} s."
     own = placement.loads["chosen"].kinds.get("copies")
     ways = sorted((total, way) for way, total in placement.others())
-    if own and ways and own.total - ways[0][0] > WORTH * seconds:
+    if own and own.total - ways[0][0] > WORTH * seconds:
         total, way = ways[0]
         yield (
             f"A {way} all-reduce of gradients would take {total:.4f} s in place of {own.total:.4f} s; NCCL's ring is "

@@ -69,7 +69,7 @@ def lower_bound(fabric: Fabric, exchanges: Sequence[Exchange], layout: Layout, p
     for kind, traffic in alone.items():
         least[kind][0] = float(np.bincount(traffic.source, traffic.bytes).max() / fabric.bandwidth(0)[0])
         crossed[0] += float(traffic.bytes.sum())
-    if slots == 1:  # nodes' own links carry the same wherever they are
+    if layout.tensor % per_node == 0:  # nodes' own links carry the same wherever they are
         places = Places.on(ranks // per_node)
         for kind in alone:
             loads = kind_loads(fabric, flows(exchanges, kind, places.node), places).bytes[1]

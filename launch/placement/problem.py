@@ -85,10 +85,9 @@ class Problem:
     def total(self) -> tuple[Numbers, Numbers, Floats]:
         """Bytes of all kinds between virtual nodes: source, target, amount."""
         between = [traffic.between(self.arrangement.node) for traffic in self.flows.values()]
-        pairs, index = np.unique(
-            np.concatenate([flow.source * self.size + flow.target for flow in between]), return_inverse=True
-        )
-        amount = np.bincount(index, np.concatenate([flow.bytes for flow in between]), len(pairs))
+        ends = [np.zeros(0, dtype=np.int64), *(flow.source * self.size + flow.target for flow in between)]
+        pairs, index = np.unique(np.concatenate(ends), return_inverse=True)
+        amount = np.bincount(index, np.concatenate([np.zeros(0), *(flow.bytes for flow in between)]), len(pairs))
         return pairs // self.size, pairs % self.size, amount.astype(np.float64)
 
     @cached_property

@@ -193,6 +193,9 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
 def reasons(placement: Placement) -> Iterator[str]:
     """Why it is this one, in a few sentences."""
     chosen, default = placement.loads["chosen"], placement.loads["default"]
+    if not chosen.kinds:
+        yield "Ranks have nothing to say to each other."
+        return
     ratio = default.seconds / chosen.seconds
     worth = f"{ratio:.3g} times as fast as" if ratio > 1.0005 else "as fast as"
     yield f"Chosen: {_filling(placement)}; {worth} SLURM's order."

@@ -139,3 +139,20 @@ def test_cpu_nodes_take_any_number_of_ranks(folder: Path, capsys: pytest.Capture
 
 def test_names_are_sorted_as_slurm_does() -> None:
     assert sorted(["n10", "n9", "m1x02", "m1x1", "n"], key=by_name) == ["m1x1", "m1x02", "n", "n9", "n10"]
+
+
+def test_a_single_rank_has_nothing_to_say(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["plan", "run.yaml", "--cluster", "cluster.yaml", "--nodes", "1", "--ranks-per-node", "1", "--placement"]
+    found = json.loads(output(capsys, *args, "--json", "--picture", "map.png"))
+    assert found["seconds"] == {"chosen": 0, "default": 0, "bound": 0}
+    assert "nothing to say" in output(capsys, *args)
+
+
+def test_tensor_groups_may_straddle_nodes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["plan", "run.yaml", "--cluster", "cluster.yaml", "--placement", "--json", "model.num_layers=4"]
+    for tensor, nodes in ((4, 8), (3, 6)):
+        sizes = [f"parallel.tensor={tensor}", f"model.hidden_size={16 * tensor}", f"model.num_attention_heads={tensor}"]
+        more = [f"model.vocab_multiple={64 * tensor}", f"model.ffn_hidden_size={64 * tensor}", "batch.global=16"]
+        found = json.loads(output(capsys, *args, *sizes, *more, "--nodes", str(nodes)))
+        assert found["nodes"] == nodes
+        assert found["seconds"]["bound"] <= found["seconds"]["chosen"] <= found["seconds"]["default"]
