@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+CONTROLLER = "controller"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
 
@@ -66,7 +67,7 @@ class MiniSlurm:
             *(f"--pid-file={self.root}/munged.pid", f"--log-file={self.root}/log/munged.log"),
         )
         wait_until((self.root / "munge.sock").exists, 10, "munged to listen")
-        self._daemon("slurmctld", "-D", "-i", "-f", self.env["SLURM_CONF"])
+        self._daemon("slurmctld", "-D", "-i", "-f", self.env["SLURM_CONF"], at=CONTROLLER)
         for number in range(1, self.nodes + 1):
             (self.root / "spool" / f"node{number}").mkdir()
             self.start_node(f"node{number}")
@@ -74,7 +75,15 @@ class MiniSlurm:
 
     def start_node(self, name: str) -> None:
         """Start a node's slurmd, also again."""
-        self._slurmds[name] = self._daemon("slurmd", "-D", "-f", self.env["SLURM_CONF"], "-N", name)
+        self._slurmds[name] = self._daemon("slurmd", "-D", "-f", self.env["SLURM_CONF"], "-N", name, at=name)
+
+    def _address(self, name: str) -> tuple[str, str]:
+        """Host name and address of a node or of the controller: all have the machine's, and ports tell them apart."""
+        return socket.gethostname(), "127.0.0.1"
+
+    def _at(self, name: str, command: list[str]) -> list[str]:
+        """A command that runs the command on a node, or where the controller is."""
+        return command
 
     def kill_node(self, name: str) -> None:
         """What a power cut does: everything on the node is gone, and says nothing."""
@@ -138,12 +147,13 @@ class MiniSlurm:
                     found.append(int(path.parent.name))
         return found
 
-    def _daemon(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _daemon(self, name: str, *arguments: str, at: str | None = None) -> subprocess.Popen[bytes]:
         program = which(name)
         assert program is not None
+        command = [program, *arguments] if at is None else self._at(at, [program, *arguments])
         with (self.root / "log" / f"{name}.out").open("ab") as log:
             daemon = subprocess.Popen(
-                [program, *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
             )
         self._daemons.append(daemon)
         return daemon
@@ -160,14 +170,14 @@ class MiniSlurm:
         return states.split() == ["idle", str(self.nodes)]
 
     def _write_config(self, ports: list[int]) -> None:
-        host, user, root = socket.gethostname(), getpass.getuser(), self.root
-        node = "Sockets=2 CoresPerSocket=4 ThreadsPerCore=1 CPUs=8 RealMemory=2000"
+        user, root = getpass.getuser(), self.root
+        controller, where = self._address(CONTROLLER)
+        node = "Sockets=2 CoresPerSocket=4 ThreadsPerCore=1 CPUs=8 RealMemory=2000 State=UNKNOWN"
         gres = f"Gres=gpu:fake:{self.gpus}" if self.gpus else ""
-        lines = "\n".join(
-            # One address for all: slurmd listens on what its host name stands for. Ports tell them apart.
-            f"NodeName=node{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {node} {gres} State=UNKNOWN"
-            for number, port in enumerate(ports[1:], 1)
-        )
+        lines = ""
+        for number, port in enumerate(ports[1:], 1):
+            host, address = self._address(f"node{number}")
+            lines += f"NodeName=node{number} NodeHostname={host} NodeAddr={address} Port={port} {node} {gres}\n"
         (root / "gres.conf").write_text(
             f"NodeName=node[1-{self.nodes}] Name=gpu Type=fake File={root}/dev/nvidia[0-{self.gpus - 1}]\n"
             if self.gpus
@@ -178,7 +188,7 @@ class MiniSlurm:
         (root / "topology.conf").write_text("".join([*leaves, "SwitchName=spine Switches=leaf[1-2]\n"]))
         (root / "slurm.conf").write_text(f"""\
 ClusterName=mini
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={controller}({where})
 SlurmctldPort={ports[0]}
 SlurmUser={user}
 SlurmdUser={user}

@@ -8,11 +8,13 @@ whose stand-in is killed dies with it, as if it had been killed itself. What tra
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +90,7 @@ def watch(client: socket.socket) -> None:
         about += client.recv(1 << 16)
     rank = os.fork()
     if not rank:
+        enter_namespaces(client)
         client.close()
         be_rank(*json.loads(about), outputs)
     ended = os.pidfd_open(rank)
@@ -102,6 +105,18 @@ def watch(client: socket.socket) -> None:
     code = os.waitstatus_to_exitcode(status)
     client.send(bytes([code if code >= 0 else 128 - code]))
     os._exit(0)
+
+
+def enter_namespaces(client: socket.socket) -> None:
+    """Where nodes have a network and a host name of their own, the rank belongs there, as its stand-in does."""
+    (stand_in,) = struct.unpack("i8x", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for kind in ("net", "uts", "mnt"):
+        path = Path(f"/proc/{stand_in}/ns/{kind}")
+        if path.readlink() != Path(f"/proc/self/ns/{kind}").readlink():
+            namespace = os.open(path, os.O_RDONLY)
+            assert not libc.setns(namespace, 0), os.strerror(ctypes.get_errno())
+            os.close(namespace)
 
 
 def be_rank(arguments: list[str], environment: dict[str, str], folder: str, outputs: list[int]) -> None:
