@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", type=Path, metavar="FILE", help="write SLURM_HOSTFILE: a line a rank")
     parser.add_argument("--ranks", type=Path, metavar="FILE", help="write the table of ranks; .json or .csv")
+    parser.add_argument("--traffic", type=Path, metavar="FILE", help="JSON: each level's bytes and seconds a step")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan and write its files. Raises InputError on bad input."""
     from launch.placement.plan import write_file
-    from launch.placement.report import place
+    from launch.placement.report import place, tree
     from megatron_nlg.config.cluster import load_cluster
     from megatron_nlg.config.validate import load_config
 
@@ -62,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.ranks:
         csv = args.ranks.suffix == ".csv"
         write_file(args.ranks, placement.plan.to_csv() if csv else placement.plan.to_json())
+    if args.traffic:
+        write_file(args.traffic, json.dumps({"cluster": cluster.name} | tree(placement), indent=2) + "\n")
     return 0
 
 
@@ -132,7 +136,6 @@ def _print(args: argparse.Namespace, placement: Placement, cluster: Cluster) -> 
     from launch.placement.report import render, tree
 
     if args.json:
-        import json
         from dataclasses import asdict
 
         found = {"cluster": cluster.name} | tree(placement)

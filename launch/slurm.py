@@ -168,7 +168,8 @@ PLACEMENT = Script(r"""
 # Where ranks sit: decided now, for the nodes that this job got. Ranks check that it came about.
 "${megatron_nlg[@]}" plan "${config[@]}" %{fabric} --ranks-per-node %{ranks_per_node} \
     --nodelist "$(IFS=,; echo "${nodes[*]}")" --spares $((${#nodes[@]} - %{nodes})) --placement \
-    --hostfile "$job/hostfile" --ranks "$job/placement.json" || finish $? "ranks can't be placed"
+    --hostfile "$job/hostfile" --ranks "$job/placement.json" --traffic "$job/traffic.json" ||
+    finish $? "ranks can't be placed"
 train+=(--placement "$job/placement.json")
 """)
 BLOCKWISE = Script(r"""

@@ -122,6 +122,9 @@ def test_a_placed_chain_goes_on_after_the_time_limit_and_ends_when_the_run_is_do
         assert [leaf(slurm, host) for host in hosts] in ([0, 0, 1, 1], [1, 1, 0, 0])
         assert [read_heartbeats(run)[rank].host for rank in range(4)] == hosts
 
+    foretold = json.loads((run / "jobs" / str(numbers[0]) / "traffic.json").read_text())
+    leaves = foretold["levels"][2]["bytes"]
+    assert foretold["cluster"] == "mini" and 0 < leaves["chosen"] < leaves["default"]
     assert cli.main(["launch", "status", str(numbers[1])]) == 0
     said = f"job {numbers[1]}: COMPLETED\n{run}: done: step {STEPS} of {STEPS}, 4 ranks (4 in ended)\n"
     assert capsys.readouterr().out == said
