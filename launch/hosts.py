@@ -35,19 +35,19 @@ TORCHRUN = Script(r"""#!/bin/bash
 
 train=(%{train})
 hosts=(%{hosts})
-agents=()
+launchers=()
 for node in "${!hosts[@]}"; do
-    agent=(%{python} -m torch.distributed.run --nnodes=%{nodes} --nproc-per-node=%{ranks_per_node} --node-rank="$node"
-        --master-addr=%{first} --master-port=%{port} -m megatron_nlg.cli "${train[@]}")
+    torchrun=(%{python} -m torch.distributed.run --nnodes=%{nodes} --nproc-per-node=%{ranks_per_node}
+        --node-rank="$node" --master-addr=%{first} --master-port=%{port} -m megatron_nlg.cli "${train[@]}")
     # -tt: what runs there ends with the ssh that started it. ssh's shell there takes the command apart once more.
-    ssh -tt -o BatchMode=yes "${hosts[$node]}" "cd %{directory} && exec ${agent[*]@Q}" </dev/null &
-    agents+=($!)
+    ssh -tt -o BatchMode=yes "${hosts[$node]}" "cd %{directory} && exec ${torchrun[*]@Q}" </dev/null &
+    launchers+=($!)
 done
 # The first node that fails ends them all.
-trap 'kill "${agents[@]}" 2>/dev/null' EXIT
+trap 'kill "${launchers[@]}" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 code=0
-for _ in "${agents[@]}"; do
+for _ in "${launchers[@]}"; do
     wait -n || { code=$?; break; }
 done
 exit "$code"

@@ -178,7 +178,7 @@ for node in "${nodes[@]:0:%{nodes}}"; do
 done >"$job/hostfile"
 """)
 TORCHRUN = Script(r"""# torchrun must outlive the signal that makes ranks save: it would kill them after half a minute.
-agent='trap "" TERM
+torchrun='trap "" TERM
     exec "$0" -m torch.distributed.run --nnodes=%{nodes} --nproc-per-node=%{ranks_per_node} \
         --node-rank="$SLURM_PROCID" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT" \
         --signals-to-handle=SIGHUP,SIGQUIT --no-python "$@"'
@@ -253,9 +253,9 @@ def _step(job: Job) -> str:
     rank = 'bash -c "$rank" rank "${train[@]}"'
     if job.launcher == "torchrun":
         python = "python" if job.container else '"${megatron_nlg[0]}"'
-        agent = TORCHRUN.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node)
+        torchrun = TORCHRUN.substitute(nodes=job.nodes, ranks_per_node=job.ranks_per_node)
         srun = _srun(job, job.nodes, job.nodes, "--ntasks-per-node=1")
-        return f'{agent}step {srun} \\\n    bash -c "$agent" {python} {rank}'
+        return f'{torchrun}step {srun} \\\n    bash -c "$torchrun" {python} {rank}'
     placed = ["--distribution=arbitrary"] if job.fabric or job.preflight else []
     return f"step {_srun(job, job.nodes, job.ranks, *placed)} \\\n    {rank}"
 

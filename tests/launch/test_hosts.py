@@ -95,7 +95,7 @@ def run(script: Path, hosts: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", str(script)], check=False, capture_output=True, text=True, timeout=30)
 
 
-def test_every_node_gets_its_agent_and_overrides_as_they_are(script: Path) -> None:
+def test_every_node_gets_its_torchrun_and_overrides_as_they_are(script: Path) -> None:
     done = run(script, ["n1", "n2"])
     assert (done.returncode, done.stderr) == (0, "")
     about = "-m torch.distributed.run --nnodes=2 --nproc-per-node=2 --node-rank={} --master-addr=n1 --master-port=29500"

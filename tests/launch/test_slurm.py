@@ -269,6 +269,7 @@ class TestOnSlurm:
         assert any(line.endswith("task 3: Exited with exit code 137") for line in said)
         assert said[-1].endswith(": a rank failed")
 
+    @pytest.mark.slow
     def test_a_nodes_fault_queues_the_job_again_but_not_without_end(
         self, slurm: MiniSlurm, job: Callable[..., Job]
     ) -> None:
