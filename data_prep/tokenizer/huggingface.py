@@ -42,7 +42,8 @@ class HuggingFaceTokenizer(Base):
         self.vocab_size = max(self._backend.get_vocab().values()) + 1
         self.tree: dict[str, Any] = tree
         """The content, parsed."""
-        self._content = content
+        self.content = content
+        """The same as text."""
         canonical = json.dumps(tree, sort_keys=True, ensure_ascii=True).encode()
         self.identity = identity_of(self.kind, canonical, eod)
 
@@ -73,7 +74,7 @@ class HuggingFaceTokenizer(Base):
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `meta.json`."""
         make_folder(folder)
-        write_text(folder / self.file, self._content)
+        write_text(folder / self.file, self.content)
         self._save_meta(folder)
 
 

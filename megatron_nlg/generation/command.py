@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.run / "config.yaml", [*ONE_RANK, *args.overrides])
     supervisor.quiet_libraries()
     supervisor.prepare_fork()
-    from megatron_nlg.generation.generator import tokenizer_of
+    from megatron_nlg.data.tokenizer import run_tokenizer
 
-    tokenizer_of(config)
+    run_tokenizer(config, args.run)
     ranks = supervisor.local_ranks(replica_ranks(config))
     with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as logs:
         body = partial(generate, config, args.run, args.prompt, sampling, args.save)
@@ -85,9 +85,10 @@ def generate(
     config: RunConfig, folder: Path, prompts: Sequence[str], sampling: Sampling, save: bool, terminal: Terminal
 ) -> int:
     """Generate as this process's rank; rank 0 prints, and appends to the run's samples."""
-    from megatron_nlg.generation.generator import Generator, tokenizer_of
+    from megatron_nlg.data.tokenizer import run_tokenizer
+    from megatron_nlg.generation.generator import Generator
 
-    generator = Generator(config, folder, tokenizer_of(config))
+    generator = Generator(config, folder, run_tokenizer(config, folder))
     if generator.context.is_main:
         for problem in generator.damaged:
             print(f"damaged checkpoint {problem}; an older one is used", file=terminal.err, flush=True)

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import torch
 
-from data_prep.blend import read_blend
-from data_prep.tokenizer import Tokenizer, load_tokenizer
-from megatron_nlg.config.errors import InputError
+from data_prep.tokenizer import Tokenizer
 from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
 from megatron_nlg.generation.sampling import Sampling, next_token
 from megatron_nlg.model.forward import logits
@@ -60,11 +58,3 @@ class Generator:
         """Continue a prompt; an empty one starts a new document."""
         ids = self.tokenizer.encode(prompt) or [self.tokenizer.eod]
         return self.tokenizer.decode(list(self.tokens(ids, sampling)))
-
-
-def tokenizer_of(config: RunConfig) -> Tokenizer:
-    """The tokenizer that a run's corpus was made with."""
-    if config.data.blend is None:
-        raise InputError("data.blend: names the corpus with the tokenizer; set data.blend=…/blend.yaml")
-    blend = read_blend(Path(config.data.blend))
-    return load_tokenizer(Path(blend.tokenizer.path))

@@ -11,8 +11,8 @@ import pytest
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.data.tokenizer import run_tokenizer
 from megatron_nlg.generation.command import _append
-from megatron_nlg.generation.generator import tokenizer_of
 from tests.job import command
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.megatron_nlg.training.test_trainer import go
@@ -85,7 +85,7 @@ def test_a_row_is_added_whole(tmp_path: Path) -> None:
 
 
 def characters(config: RunConfig, ids: list[int]) -> str:
-    return tokenizer_of(config).decode(ids)
+    return run_tokenizer(config, Path()).decode(ids)
 
 
 @pytest.mark.slow

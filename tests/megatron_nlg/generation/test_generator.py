@@ -10,7 +10,8 @@ import torch
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.schema import RunConfig
-from megatron_nlg.generation.generator import Generator, tokenizer_of
+from megatron_nlg.data.tokenizer import run_tokenizer
+from megatron_nlg.generation.generator import Generator
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.model.forward import logits
 from tests.megatron_nlg.data.corpus import Source, write_corpus
@@ -46,7 +47,7 @@ def layout(config: RunConfig, *overrides: str) -> RunConfig:
 
 
 def continuations(config: RunConfig, run: Path, prompts: list[list[int]], sampling: list[Sampling]) -> list[list[int]]:
-    generator = Generator(config, run, tokenizer_of(config))
+    generator = Generator(config, run, run_tokenizer(config, run))
     return [list(generator.tokens(prompt, how)) for prompt, how in zip(prompts, sampling, strict=True)]
 
 
@@ -78,7 +79,7 @@ def test_a_seed_repeats_itself_and_another_does_not(world: World, trained: tuple
 
 def by_argmax(config: RunConfig, run: Path, prompt: list[int], count: int) -> tuple[list[int], list[int], float]:
     """Greedy continuation by the generator and by hand, and the largest probability of a padded row."""
-    generator = Generator(config, run, tokenizer_of(config))
+    generator = Generator(config, run, run_tokenizer(config, run))
     text, padded = list(prompt), 0.0
     for _ in range(count):
         out = logits(generator.chunks, generator.context, torch.tensor([text]))[0, -1]
@@ -96,7 +97,7 @@ def test_greedy_is_the_argmax_and_padding_is_impossible(world: World, trained: t
 
 def ends(config: RunConfig, run: Path) -> dict[str, list[int]]:
     """Continuations at the edges."""
-    generator = Generator(config, run, tokenizer_of(config))
+    generator = Generator(config, run, run_tokenizer(config, run))
     eod = generator.tokenizer.eod
     long = [i % 97 for i in range(100)]
     results = {
@@ -124,14 +125,14 @@ def test_ends(world: World, trained: tuple[RunConfig, Path]) -> None:
 
 def message(config: RunConfig, run: Path) -> str:
     try:
-        Generator(config, run, tokenizer_of(config))
+        Generator(config, run, run_tokenizer(config, run))
     except InputError as error:
         return str(error)
     return "generated"
 
 
 def damaged(config: RunConfig, run: Path) -> tuple[int, list[str]]:
-    generator = Generator(config, run, tokenizer_of(config))
+    generator = Generator(config, run, run_tokenizer(config, run))
     return generator.progress.step, generator.damaged
 
 
