@@ -31,7 +31,10 @@ COMMANDS = {
     "checkpoint": Command(
         "megatron_nlg.training.checkpoint.command", "list a run's checkpoints, verify them, delete old ones"
     ),
-    "convert": Command("megatron_nlg.training.checkpoint.convert", "checkpoints into other shapes, from DeepSpeed, from and to Hugging Face"),
+    "convert": Command(
+        "megatron_nlg.training.checkpoint.convert",
+        "checkpoints into other shapes, from DeepSpeed, from and to Hugging Face",
+    ),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -31,12 +33,18 @@ def test_with_one_tensor_group_a_node_there_is_nothing_to_choose() -> None:
     assert list(nodes(Layout(2, 2, 16), 8)) == ["tp-dp-pp"]
 
 
-@pytest.mark.parametrize("layout", [Layout(4, 3, 1), Layout(2, 4, 2), Layout(5, 2, 2, context=2), Layout(3, 3, 1)])
-@pytest.mark.parametrize("slots", [1, 2, 3, 4])
-def test_nodes_are_full_and_tensor_groups_whole(layout: Layout, slots: int) -> None:
-    per_node = slots * layout.tensor
-    if layout.world_size % per_node:
-        pytest.skip("does not fill nodes")
+LAYOUTS = (Layout(4, 3, 1), Layout(2, 4, 2), Layout(5, 2, 2, context=2), Layout(3, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("layout", "per_node"),
+    [
+        (layout, slots * layout.tensor)
+        for layout, slots in product(LAYOUTS, (1, 2, 3, 4))
+        if layout.world_size % (slots * layout.tensor) == 0
+    ],
+)
+def test_nodes_are_full_and_tensor_groups_whole(layout: Layout, per_node: int) -> None:
     for one in arrangements(layout, per_node):
         assert set(np.bincount(one.node).tolist()) == {per_node}
         assert all(len(set(one.node[group].tolist())) == 1 for group in layout.tensor_groups())
