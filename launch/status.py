@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,27 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """A step's traffic out of all nodes of a run, as their adapters counted it, and as the plan foretold it."""
+
+    nodes: int
+    sent_bytes: float
+    step_seconds: float
+    planned_bytes: float | None
+    planned_seconds: float | None
+    """Of communication; what computation hides of it is not taken off."""
+
+    def __str__(self) -> str:
+        sent = self.sent_bytes / 1e6
+        measured = f"{sent:,.1f} MB a step left the {self.nodes} nodes, a step took {self.step_seconds:.3g} s"
+        if not self.planned_bytes:
+            return measured
+        off = self.sent_bytes / self.planned_bytes - 1
+        planned = f"{self.planned_bytes / 1e6:,.1f} MB ({off:+.1%}), {self.planned_seconds:.3g} s of communication"
+        return f"{measured}; planned: {planned}"
+
+
+@dataclass(frozen=True)
 class Status:
     """What is known of a run."""
 
@@ -58,17 +79,25 @@ class Status:
     """Phase -> ranks in it."""
     behind: tuple[Blame, ...]
     job: Job | None = None
+    traffic: Traffic | None = None
+    """Once the run has ended: what nodes carried, against the plan."""
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for machines."""
-        found = {"run": str(self.run), "state": self.state, "step": self.step, "total_steps": self.total_steps}
+        found: dict[str, Any] = {
+            "run": str(self.run),
+            "state": self.state,
+            "step": self.step,
+            "total_steps": self.total_steps,
+        }
         behind = [
             {"rank": blame.rank, "alive": blame.alive, "message": str(blame)}
             | ({name: getattr(blame.last, name) for name in ("host", "pid", "step", "phase")} if blame.last else {})
             for blame in self.behind
         ]
         job = asdict(self.job) | {"run": str(self.job.run)} if self.job else None
-        return {**found, "ranks": self.ranks, "phases": dict(self.phases), "behind": behind, "job": job}
+        found |= {"ranks": self.ranks, "phases": dict(self.phases), "behind": behind, "job": job}
+        return found | {"traffic": asdict(self.traffic) if self.traffic else None}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,7 +130,8 @@ def look(folder: Path, job: Job | None = None) -> Status:
 
     before = read_heartbeats(folder, ranks)
     if end is not None:
-        return status("done" if end["status"] == "done" else "not running", before)
+        ended = status("done" if end["status"] == "done" else "not running", before)
+        return replace(ended, traffic=_traffic(folder))
     if not interval:
         raise InputError(f"{folder}: heartbeat.interval_seconds is 0, so its ranks give no signs of life")
     time.sleep(READINGS * interval)
@@ -112,6 +142,23 @@ def look(folder: Path, job: Job | None = None) -> Status:
     late = tuple(blamed(before, after, ranks))
     silent = any(not blame.alive for blame in late)
     return status("behind" if silent or not moved else "moves", after, late if silent or not moved else ())
+
+
+def _traffic(folder: Path) -> Traffic | None:
+    """What the nodes of the run have counted, and the plan of its last job; None on a single node."""
+    from megatron_nlg.parallel.counters import read_traffic
+
+    nodes = read_traffic(folder)
+    if not nodes:
+        return None
+    plans = sorted((folder / "jobs").glob("*/traffic.json"), key=lambda path: path.stat().st_mtime)
+    planned_bytes = planned_seconds = None
+    if plans:
+        plan = json.loads(plans[-1].read_text(encoding="utf-8"))
+        if plan["nodes"] == len(nodes):
+            planned_bytes, planned_seconds = plan["levels"][1]["bytes"]["chosen"], plan["seconds"]["chosen"]
+    sent, seconds = sum(node.sent_bytes for node in nodes), max(node.step_seconds for node in nodes)
+    return Traffic(len(nodes), sent, seconds, planned_bytes, planned_seconds)
 
 
 def _config(folder: Path, parse: Any) -> dict[str, Any] | None:
@@ -171,6 +218,8 @@ def render(status: Status) -> str:
     )
     lines.append(f"{status.run}: {status.state}: {where}")
     lines += [f"  {blame}" for blame in status.behind[:SHOWN]]
+    if status.traffic:
+        lines.append(f"  {status.traffic}")
     if len(status.behind) > SHOWN:
         lines.append(f"  and {len(status.behind) - SHOWN} more")
     return "\n".join(lines)

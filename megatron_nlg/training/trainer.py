@@ -35,6 +35,7 @@ from megatron_nlg.training.callbacks.metrics import MetricsFile, replace_text
 from megatron_nlg.training.callbacks.profiler import MemorySnapshot, Profiler
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine
 from megatron_nlg.training.callbacks.tensorboard import TensorBoard
+from megatron_nlg.training.callbacks.traffic import Traffic
 from megatron_nlg.training.callbacks.wandb import WandB
 from megatron_nlg.training.checkpoint.format import Progress, check_identity, model_identity, steps_in
 from megatron_nlg.training.checkpoint.store import Checkpoints, Saved
@@ -427,4 +428,4 @@ def choose_callbacks(config: RunConfig, terminal: IO[str] | None = None) -> list
         callbacks.append(TensorBoard())
     if config.log.wandb:
         callbacks.append(WandB())
-    return [*callbacks, Profiler(), MemorySnapshot()]
+    return [*callbacks, Profiler(), MemorySnapshot(), Traffic()]

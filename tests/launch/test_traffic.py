@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -118,4 +119,11 @@ def test_counters_of_uplinks_agree_with_the_plan(
             predicted = predicted_link_bytes(plan, fabric, config, micro_batches=4)
             assert sent == pytest.approx([*predicted["leaf", "leaf1"], *predicted["leaf", "leaf2"]], rel=0.02), run
             found[run] = max(sent)
+            assert cli.main(["launch", "status", run, "--json"]) == 0
+            said = json.loads(capsys.readouterr().out)["traffic"]
+            of_nodes = sum(predicted["node", f"node{node + 1}"][0] for node in range(8))
+            assert (said["nodes"], said["sent_bytes"]) == (8, pytest.approx(of_nodes, rel=0.02))
+            if run == "placed":
+                assert said["planned_bytes"] == pytest.approx(of_nodes)
+                assert 0 < said["planned_seconds"] < said["step_seconds"]
     assert found["placed"] < found["default"] / 3  # only stages' messages cross, and no ring of gradients

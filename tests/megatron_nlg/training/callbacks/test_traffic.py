@@ -1,0 +1,46 @@
+"""Counters become a step's bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from megatron_nlg.parallel.counters import Carried, read_traffic
+from megatron_nlg.training.callbacks import traffic
+from megatron_nlg.training.callbacks.traffic import Traffic
+from tests.megatron_nlg.training.callbacks.example import run_in
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, local_rank: int, local_ranks: int) -> None:
+    for name, value in (
+        ("RANK", local_rank),
+        ("WORLD_SIZE", 4),
+        ("LOCAL_RANK", local_rank),
+        ("LOCAL_WORLD_SIZE", local_ranks),
+    ):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "here")
+
+
+def test_the_first_step_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, 0, 2)
+    callback, run = Traffic(), run_in(tmp_path)
+    for step in range(run.start_step + 1, run.start_step + 6):
+        monkeypatch.setattr(traffic, "carried", lambda step=step: Carried(1000 * step**2, 500 * step, "network"))
+        callback.on_step_start(run, step)
+    callback.on_end(run, run.start_step + 5, "done")
+    (found,) = read_traffic(tmp_path)
+    first, last = run.start_step + 2, run.start_step + 5
+    assert (found.steps, found.received_bytes) == (3, 500)
+    assert found.sent_bytes == pytest.approx(1000 * (last**2 - first**2) / 3)
+
+
+@pytest.mark.parametrize(("local_rank", "local_ranks"), [(1, 2), (0, 4)])
+def test_other_ranks_and_single_nodes_count_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_rank: int, local_ranks: int
+) -> None:
+    environment(monkeypatch, local_rank, local_ranks)
+    callback, run = Traffic(), run_in(tmp_path)
+    for step in range(1, 9):
+        callback.on_step_start(run, step)
+    callback.on_end(run, 8, "done")
+    assert read_traffic(tmp_path) == []
