@@ -4,7 +4,6 @@ from pathlib import Path
 
 from megatron_nlg.parallel.counters import Carried, NodeTraffic, carried, read_traffic, write_traffic
 
-
 NETWORK = """\
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier
