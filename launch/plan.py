@@ -1,4 +1,7 @@
-"""`megatron-nlg plan`: where the ranks of a run sit on a cluster, and what their traffic costs on its links."""
+"""`megatron-nlg plan`: a run before it starts. Its steps and memory (`predict.py`), and where its ranks sit.
+
+Any option of placement asks for the latter: what the ranks' traffic costs on a cluster's links.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from launch import predict
 
 if TYPE_CHECKING:
     from launch.placement.report import Placement
@@ -20,32 +25,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="key=value", help="settings laid over it, such as parallel.pipeline=4"
     )
     parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="see configs/clusters")
-    parser.add_argument("--topology", metavar="FILE", help="where nodes hang, any known format; `scontrol` asks SLURM")
     parser.add_argument("--nodes", type=int, metavar="N", help="nodes that the run uses; the first ones by name")
-    parser.add_argument("--nodelist", metavar="HOSTS", help="nodes to use, as SLURM writes them: n[1-4,7]")
     parser.add_argument("--ranks-per-node", type=int, metavar="R", help="ranks on each; its GPUs by default")
-    parser.add_argument(
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    predict.add_arguments(parser.add_argument_group("steps and memory, predicted"))
+    _add_placement(parser.add_argument_group("where ranks sit; any of these asks for it"))
+
+
+def _add_placement(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--placement", action="store_true", help="search the best placement")
+    group.add_argument("--topology", metavar="FILE", help="where nodes hang, any known format; `scontrol` asks SLURM")
+    group.add_argument("--nodelist", metavar="HOSTS", help="nodes to use, as SLURM writes them: n[1-4,7]")
+    group.add_argument(
         "--spares", type=int, default=0, metavar="K", help="nodes to leave out: K of --nodelist, or N + K are looked at"
     )
-    parser.add_argument("--placement", action="store_true", help="search the best placement")
-    parser.add_argument("--show", action="store_true", help="print the cluster's links too")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
+    group.add_argument("--show", action="store_true", help="print the cluster's links too")
+    group.add_argument(
         "--picture", type=Path, action="append", default=[], metavar="FILE", help="draw it; .svg or .png"
     )
-    parser.add_argument("--hostfile", type=Path, metavar="FILE", help="write SLURM_HOSTFILE: a line a rank")
-    parser.add_argument("--ranks", type=Path, metavar="FILE", help="write the table of ranks; .json or .csv")
-    parser.add_argument("--traffic", type=Path, metavar="FILE", help="JSON: each level's bytes and seconds a step")
+    group.add_argument("--hostfile", type=Path, metavar="FILE", help="write SLURM_HOSTFILE: a line a rank")
+    group.add_argument("--ranks", type=Path, metavar="FILE", help="write the table of ranks; .json or .csv")
+    group.add_argument("--traffic", type=Path, metavar="FILE", help="JSON: each level's bytes and seconds a step")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan and write its files. Raises InputError on bad input."""
+    """Predict, or place and write files. Raises InputError on bad input."""
+    from megatron_nlg.config.cluster import load_cluster
+
+    _check(args)
+    placing = ("placement", "topology", "nodelist", "spares", "show", "picture", "hostfile", "ranks", "traffic")
+    if any(getattr(args, name) for name in placing):
+        return _place(args)
+    cluster = load_cluster(args.cluster)
+    return predict.run(args, cluster, _ranks_per_node(args, cluster))
+
+
+def _place(args: argparse.Namespace) -> int:
+    """Print the placement and write its files."""
     from launch.placement.plan import write_file
     from launch.placement.report import place, tree
     from megatron_nlg.config.cluster import load_cluster
     from megatron_nlg.config.validate import load_config
 
-    _check(args)
     cluster = load_cluster(args.cluster)
     fabric = _fabric(args, cluster)
     per_node = _ranks_per_node(args, cluster)

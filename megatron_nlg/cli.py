@@ -40,7 +40,7 @@ COMMANDS = {
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),
     "report": Command("megatron_nlg.report", "draw a run as one HTML page"),
-    "plan": Command("launch.plan", "where a run's ranks sit on a cluster, and what their traffic costs on its links"),
+    "plan": Command("launch.plan", "a run before it starts: its steps, memory and best layout, and where ranks sit"),
     "topology": Command("launch.topology.command", "read a fabric from SLURM, ibnetdiscover, nvidia-smi or NCCL"),
     "launch status": Command("launch.status", "how a run is doing: which rank, node and phase is behind"),
     "launch": Command("launch.command", "write, and submit, a SLURM batch job for a run config"),

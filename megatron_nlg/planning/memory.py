@@ -2,8 +2,8 @@
 
 Model state is counted as DeepSpeed keeps it; activations by the formulas of Korthikanti et al. 2022 (arXiv 2205.05198,
 equations 1-6), taken apart into elements so that they hold for fp32 and for any MLP width. The attention matrix is
-never materialised (scaled-dot-product attention), so their 5as/h terms are absent unless asked for. Not counted: the
-CUDA context, communication buffers, the allocator's fragmentation.
+never materialised (scaled-dot-product attention), so their 5as/h terms are absent unless asked for. The rest of a
+rank's memory is in `footprint.py`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,19 @@ def rank_memory(config: RunConfig, data_parallel: int, micro_batches: int, pipe:
     )
 
 
-def activation_bytes(config: RunConfig, micro_batches: int, pipe: int) -> int:
+def activation_bytes(config: RunConfig, micro_batches: int, pipe: int, *, materialized_attention: bool = False) -> int:
     """Peak bytes of activations on a rank of stage `pipe`: what its micro-batches in flight keep, and the ends."""
     model, parallel, micro = config.model, config.parallel, config.batch.micro
     element = ELEMENT_BYTES[config.precision]
-    kept_a_layer = layer_activation_bytes(model, parallel, micro, config.precision)
+    matrix = materialized_attention
+    kept_a_layer = layer_activation_bytes(model, parallel, micro, config.precision, materialized_attention=matrix)
     layers_a_chunk = model.num_layers // (parallel.pipeline * parallel.interleave)
     chunks = chunks_in_flight(parallel, micro_batches, pipe)
     total = chunks * layers_a_chunk * kept_a_layer
     if parallel.recompute == "full":  # the layer at hand is whole again while its gradients are made
-        total += layer_activation_bytes(model, parallel, micro, config.precision, recompute="none")
+        total += layer_activation_bytes(
+            model, parallel, micro, config.precision, recompute="none", materialized_attention=matrix
+        )
     tokens = micro * model.sequence_length // parallel.context
     cut = parallel.tensor if parallel.sequence else 1
     if pipe == 0 and model.dropout:  # the mask of the embedding's dropout, for every micro-batch in flight

@@ -104,7 +104,8 @@ def test_pictures(folder: Path, capsys: pytest.CaptureFixture[str], form: str) -
     ("args", "says"),
     [
         (["--nodes", "0"], "--nodes 0: at least 1"),
-        (["--nodes", "9"], "--nodes 9 --spares 0: cluster.yaml has 8 nodes"),
+        (["--nodes", "9"], "--nodes 9: toy has 8 (cluster.yaml: nodes)"),
+        (["--nodes", "9", "--placement"], "--nodes 9 --spares 0: cluster.yaml has 8 nodes"),
         (["--nodes", "2", "--nodelist", "n1"], "give one of the two"),
         (["--nodelist", "n[1-3"], "n[1-3"),
         (["--nodelist", "n[1-2],n99"], "n99"),
