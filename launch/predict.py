@@ -17,6 +17,7 @@ STACKS = ("this", "megatron-lm-2021", "megatron-deepspeed-2022")
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Declare the arguments of predictions."""
     group.add_argument("--fixed", action="store_true", help="predict the config's own layout only")
+    group.add_argument("--memory", type=float, metavar="GIB", help="of a rank, in place of the cluster's")
     group.add_argument(
         "--stack", choices=STACKS, default="this", help="software that trains: this one, or a published one"
     )
@@ -25,20 +26,48 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace, cluster: Cluster, ranks_per_node: int) -> int:
     """Predict, and print. Raises InputError on bad input."""
     from megatron_nlg.config.errors import InputError
-    from megatron_nlg.config.validate import load_config
-    from megatron_nlg.planning.prediction import as_tree, predict
 
     nodes = args.nodes or cluster.nodes
     if nodes > cluster.nodes:
         raise InputError(f"--nodes {nodes}: {cluster.name} has {cluster.nodes} ({args.cluster}: nodes)")
+    if args.memory is not None and args.memory <= 0:
+        raise InputError(f"--memory {args.memory:g}: GiB above 0 are expected")
+    (_fixed if args.fixed else _search)(args, cluster, nodes, ranks_per_node)
+    return 0
+
+
+def _fixed(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_node: int) -> None:
+    """The config's own layout."""
+    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.planning.prediction import as_tree, predict
+
     ranks = nodes * ranks_per_node
     config = load_config(args.config, args.overrides, ranks)
-    found = predict(config, cluster, ranks, ranks_per_node, args.stack)
+    found = predict(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
     if args.json:
         print(json.dumps(as_tree(found), indent=2))
     else:
         print("\n".join(prediction_lines(found, cluster, nodes)))
-    return 0
+
+
+def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_node: int) -> None:
+    """All layouts. The config's own may be one that these ranks can't have."""
+    from launch.ranking import search_lines, search_tree
+    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.planning.search import no_room, search
+
+    ranks = nodes * ranks_per_node
+    config = load_config(args.config, args.overrides)
+    found = search(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
+    if not found.ranked:
+        raise no_room(found)
+    if args.json:
+        print(json.dumps({"nodes": nodes, "ranks": ranks} | search_tree(found, ranks), indent=2))
+        return
+    where = (
+        f"{nodes} nodes × {ranks_per_node} of {cluster.name} at {config.batch.global_:,} sequences, stack {args.stack}"
+    )
+    print("\n".join(search_lines(found, where)))
 
 
 def prediction_lines(found: Prediction, cluster: Cluster, nodes: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from megatron_nlg.config.cluster import Cluster
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.planning.communication import LIVE_PARAMETERS
 from megatron_nlg.planning.memory import (
     ELEMENT_BYTES,
     GRADIENT_BYTES,
@@ -35,13 +36,15 @@ class Device:
     """Bytes of a process group of more than one rank."""
     fragmentation: float
     """Share of what comes and goes in a step that the allocator holds besides."""
+    lazy: bool
+    """Whether memory counts only when it is written."""
 
 
-CUDA = Device(runtime=0.5 * GIB, group=0.25 * GIB, fragmentation=0.08)
+CUDA = Device(runtime=0.5 * GIB, group=0.25 * GIB, fragmentation=0.08, lazy=False)
 """Estimates of data-centre GPUs: a context with lazily loaded kernels and cuBLAS's workspaces takes 0.4-0.6 GiB; NCCL
 holds 4 MiB (NCCL_BUFFSIZE, its documentation's default) a channel, direction and peer, some 32 channels within a node;
 PyTorch's caching allocator rounds to 2 MiB blocks and can't join segments (its CUDA notes)."""
-CPU = Device(runtime=0.0, group=0.0, fragmentation=0.08)
+CPU = Device(runtime=0.0, group=0.0, fragmentation=0.08, lazy=True)
 """Of memory above what a process holds after its imports."""
 
 
@@ -81,7 +84,10 @@ def footprint(
         config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": software.dropout})})
     weights, gradients, optimizer = _state(config, data_parallel, pipe, software)
     activations = activation_bytes(config, micro_batches, pipe, materialized_attention=software.materialized_attention)
-    buffers, temporary = _buffers(config, data_parallel, pipe), _temporary(config, pipe)
+    temporary = _temporary(config, pipe)
+    bucket = _bucket(config, data_parallel, pipe)
+    if device.lazy and config.parallel.zero_stage < 3:  # it fills up while activations go
+        bucket = max(0.0, bucket - activations - temporary)
     groups = sum(
         size > 1
         for size in (
@@ -96,7 +102,7 @@ def footprint(
         gradients,
         optimizer,
         activations,
-        buffers,
+        bucket + _buffers(config),
         temporary,
         device.fragmentation * (activations + temporary),
         device.runtime + groups * device.group,
@@ -110,7 +116,9 @@ def _state(config: RunConfig, data_parallel: int, pipe: int, stack: Stack) -> tu
     copies = data_parallel * parallel.context
     zero = parallel.zero_stage if stack.weights_gathered else 0
     gradient = GRADIENT_BYTES[precision]
-    if not stack.weights_gathered and precision != "fp32":
+    if precision == "bf16" and zero == 1 and stack is STACKS["this"]:
+        gradient = 4  # each gradient is added to the fp32 sums as soon as it is there, and freed
+    elif not stack.weights_gathered and precision != "fp32":
         gradient = stack.gradient_bytes  # one contiguous buffer in 16 bits
     on_device = 0 if parallel.offload_optimizer else OPTIMIZER_BYTES
     return (
@@ -120,13 +128,19 @@ def _state(config: RunConfig, data_parallel: int, pipe: int, stack: Stack) -> tu
     )
 
 
-def _buffers(config: RunConfig, data_parallel: int, pipe: int) -> float:
-    """Bytes of communication buffers."""
+def _bucket(config: RunConfig, data_parallel: int, pipe: int) -> float:
+    """Bytes in which ZeRO reduces gradients, and of stage 3's gathered weights; bf16's stage 1 reduces in place."""
+    parallel, parameters = config.parallel, rank_parameters(config, pipe)
+    if data_parallel * parallel.context == 1 or (config.precision == "bf16" and parallel.zero_stage == 1):
+        return 0.0
+    gathered = min(parameters, LIVE_PARAMETERS) * ELEMENT_BYTES[config.precision] if parallel.zero_stage == 3 else 0
+    return min(parameters, BUCKET) * 4 + gathered
+
+
+def _buffers(config: RunConfig) -> float:
+    """Bytes of what tensor, context and pipeline ranks exchange."""
     parallel, element = config.parallel, ELEMENT_BYTES[config.precision]
-    size = _hidden_bytes(config)
-    total = 0.0
-    if data_parallel * parallel.context > 1 and (config.precision == "fp32" or parallel.zero_stage > 1):
-        total += min(rank_parameters(config, pipe), BUCKET) * 4
+    size, total = _hidden_bytes(config), 0.0
     if parallel.pipeline > 1:  # one message on its way in, one on its way out
         total += 2 * size / (parallel.tensor if parallel.sequence else 1)
     if parallel.sequence:  # the whole sequence, gathered before a matrix

@@ -60,9 +60,19 @@ class Prediction:
         return self.memory_gib is None or self.peak_memory_gib <= self.memory_gib
 
 
-def predict(config: RunConfig, cluster: Cluster, ranks: int, ranks_per_node: int, stack: Name = "this") -> Prediction:
-    """Simulate a step of the full batch. Raises ConfigError when the layout does not fit `ranks` ranks, InputError when
-    the cluster's description has no rates."""
+def predict(
+    config: RunConfig,
+    cluster: Cluster,
+    ranks: int,
+    ranks_per_node: int,
+    stack: Name = "this",
+    memory_gib: float | None = None,
+) -> Prediction:
+    """Simulate a step of the full batch; `memory_gib` of a rank replaces the cluster's.
+
+    Raises ConfigError when the layout does not fit `ranks` ranks, InputError when the cluster's description has no
+    rates.
+    """
     data = data_parallel_size(config, ranks)
     micro_batches = config.batch.global_ // (config.batch.micro * data)
     step = StepModel(config, cluster, ranks, stack).step(micro_batches)
@@ -74,7 +84,7 @@ def predict(config: RunConfig, cluster: Cluster, ranks: int, ranks_per_node: int
         step.seconds,
         step.breakdown,
         footprints(config, cluster, data, micro_batches, stack),
-        rank_memory_gib(cluster, ranks_per_node),
+        memory_gib or rank_memory_gib(cluster, ranks_per_node),
     )
 
 

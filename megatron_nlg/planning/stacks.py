@@ -34,6 +34,10 @@ class Stack:
     """Read and written once a step for each parameter that a rank updates."""
     loss_bytes: tuple[int, int]
     """Read and written for each logit by the loss, in the forward and in the backward pass."""
+    interleaves: bool = True
+    """Whether a stage can hold several chunks."""
+    cuts_sequence: bool = True
+    """Whether it knows sequence parallelism and selective recomputation, both of Korthikanti et al. 2022."""
 
 
 Name = Literal["megatron-lm-2021", "megatron-deepspeed-2022", "this"]
@@ -54,6 +58,7 @@ STACKS: dict[Name, Stack] = {
         accumulate_bytes=6,
         update_bytes=62,
         loss_bytes=(38, 14),
+        cuts_sequence=False,
     ),
     # Smith et al. 2022 and Megatron-DeepSpeed of that time: bf16 gradients added to fp32 sums (6 read, 4 written, 2
     # zeroed), which its pipeline engine reduces after the last backward pass; each replica updates its share (norm 4,
@@ -69,6 +74,8 @@ STACKS: dict[Name, Stack] = {
         accumulate_bytes=12,
         update_bytes=46,
         loss_bytes=(38, 14),
+        interleaves=False,  # DeepSpeed's pipeline engine
+        cuts_sequence=False,
     ),
     # Megatron-core with DeepSpeed's ZeRO, as this project runs it; attention and loss are one compiled kernel each. Not
     # calibrated: its factor is taken as Megatron-LM's.

@@ -84,6 +84,17 @@ class StepModel:
         breakdown = Breakdown(worked, talked, messages, waited - messages, after[last][0], optimizer)
         return Step(ends[last] + optimizer, breakdown, simulated)
 
+    def estimate(self, micro_batches: int, stages: int) -> float:
+        """Seconds of a step in closed form; this model's stages stand for `stages`, those between the ends repeated."""
+        compute, talk = self._compute(), self._talk(micro_batches)
+        passes = (compute[0] + talk[0] + compute[1] + talk[1]).sum(axis=1)
+        message = self._message(micro_batches) * self.layout.interleave
+        slowest = float(passes.max()) + (2 * message if self.stack.blocking_messages else 0.0)
+        filled = float(passes[len(passes) // 2]) + 2 * message  # the pipeline fills and empties once
+        steady = micro_batches * slowest + (stages - 1) / self.layout.interleave * filled
+        after = [self._after(micro_batches, pipe) for pipe in range(self.layout.pipeline)]
+        return steady + max(data for data, _ in after) + max(update for _, update in after)
+
     def _compute(self) -> tuple[np.ndarray, np.ndarray]:
         """Forward and backward seconds of a micro-batch without communication; [stages, chunks] each."""
         layout, config = self.layout, self.config

@@ -65,3 +65,20 @@ def test_an_answer_in_seconds() -> None:
     assert code == 0, error
     assert json.loads(out)["fits"]
     assert time.monotonic() - start < 15, "three seconds on a machine that does nothing else"
+
+
+def test_the_search_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, *MT_NLG, "--nodes", "280")
+    assert "layouts fit 280 nodes × 8 of selene at 1,920 sequences, stack this" in text
+    assert "the config's own layout takes 1.3" in text
+    assert "not legal: " in text and "does not fit: " in text
+    found = json.loads(output(capsys, *MT_NLG, "--nodes", "280", "--json"))
+    best = found["layouts"][0]
+    again = json.loads(output(capsys, *MT_NLG, *best["overrides"], "--nodes", "280", "--fixed", "--json"))
+    assert again == {key: best[key] for key in again}
+    assert found["fitting"] == len(found["layouts"]) + len(found["estimated"])
+
+
+def test_no_layout_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*MT_NLG, "--nodes", "280", "--memory", "4"]) == 2
+    assert "no layout fits; the nearest: stage" in capsys.readouterr().err
