@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from launch import outlook
+
 if TYPE_CHECKING:
     from megatron_nlg.config.cluster import Cluster
     from megatron_nlg.planning.prediction import Prediction
@@ -21,6 +23,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--stack", choices=STACKS, default="this", help="software that trains: this one, or a published one"
     )
+    outlook.add_arguments(group)
 
 
 def run(args: argparse.Namespace, cluster: Cluster, ranks_per_node: int) -> int:
@@ -32,6 +35,7 @@ def run(args: argparse.Namespace, cluster: Cluster, ranks_per_node: int) -> int:
         raise InputError(f"--nodes {nodes}: {cluster.name} has {cluster.nodes} ({args.cluster}: nodes)")
     if args.memory is not None and args.memory <= 0:
         raise InputError(f"--memory {args.memory:g}: GiB above 0 are expected")
+    outlook.check(args)
     (_fixed if args.fixed else _search)(args, cluster, nodes, ranks_per_node)
     return 0
 
@@ -44,10 +48,12 @@ def _fixed(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_nod
     ranks = nodes * ranks_per_node
     config = load_config(args.config, args.overrides, ranks)
     found = predict(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
+    about = outlook.outlook(args, found, cluster, nodes)
     if args.json:
-        print(json.dumps(as_tree(found), indent=2))
+        more = {"run": outlook.outlook_tree(about)} if outlook.asked(args) else {}
+        print(json.dumps(as_tree(found) | more, indent=2))
     else:
-        print("\n".join(prediction_lines(found, cluster, nodes)))
+        print("\n".join([*prediction_lines(found, cluster, nodes), *outlook.outlook_lines(about)]))
 
 
 def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_node: int) -> None:
@@ -61,13 +67,15 @@ def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_no
     found = search(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
     if not found.ranked:
         raise no_room(found)
+    about = outlook.outlook(args, found.ranked[0], cluster, nodes)
     if args.json:
-        print(json.dumps({"nodes": nodes, "ranks": ranks} | search_tree(found, ranks), indent=2))
+        run = {"run": outlook.outlook_tree(about)}
+        print(json.dumps({"nodes": nodes, "ranks": ranks} | search_tree(found, ranks) | run, indent=2))
         return
     where = (
         f"{nodes} nodes × {ranks_per_node} of {cluster.name} at {config.batch.global_:,} sequences, stack {args.stack}"
     )
-    print("\n".join(search_lines(found, where)))
+    print("\n".join([*search_lines(found, where), *outlook.outlook_lines(about)]))
 
 
 def prediction_lines(found: Prediction, cluster: Cluster, nodes: int) -> Iterator[str]:

@@ -86,7 +86,7 @@ def footprint(
     activations = activation_bytes(config, micro_batches, pipe, materialized_attention=software.materialized_attention)
     temporary = _temporary(config, pipe)
     bucket = _bucket(config, data_parallel, pipe)
-    if device.lazy and config.parallel.zero_stage < 3:  # it fills up while activations go
+    if device.lazy and config.parallel.zero_stage == 1:  # it fills up while activations go
         bucket = max(0.0, bucket - activations - temporary)
     groups = sum(
         size > 1
@@ -133,8 +133,11 @@ def _bucket(config: RunConfig, data_parallel: int, pipe: int) -> float:
     parallel, parameters = config.parallel, rank_parameters(config, pipe)
     if data_parallel * parallel.context == 1 or (config.precision == "bf16" and parallel.zero_stage == 1):
         return 0.0
-    gathered = min(parameters, LIVE_PARAMETERS) * ELEMENT_BYTES[config.precision] if parallel.zero_stage == 3 else 0
-    return min(parameters, BUCKET) * 4 + gathered
+    bucket = min(parameters, BUCKET) * 4.0
+    if parallel.zero_stage < 3:
+        return bucket
+    gathered = min(parameters, LIVE_PARAMETERS) * ELEMENT_BYTES[config.precision]
+    return gathered + bucket + bucket / (data_parallel * parallel.context)  # the last is what a bucket is scattered to
 
 
 def _buffers(config: RunConfig) -> float:
@@ -152,13 +155,19 @@ def _buffers(config: RunConfig) -> float:
 
 
 def _temporary(config: RunConfig, pipe: int) -> float:
-    """Bytes of gradients that flow back through a layer, or through the output layer where they are larger."""
+    """Bytes of gradients that are made at once: of a layer's activations and largest matrix, or of the output layer.
+
+    The loss works in place on fp32 logits, and its gradient takes their place.
+    """
     model, parallel, element = config.model, config.parallel, ELEMENT_BYTES[config.precision]
     tokens = config.batch.micro * model.sequence_length / parallel.context
-    mlp = 2 * tokens * model.ffn_size * element / parallel.tensor + 2 * _hidden_bytes(config)
-    if pipe < parallel.pipeline - 1:
-        return mlp
-    return max(mlp, tokens * model.padded_vocab_size / parallel.tensor * (element + 4) + _hidden_bytes(config))
+    flows = 2 * tokens * model.ffn_size / parallel.tensor * element + 2 * _hidden_bytes(config)
+    layer = flows + model.ffn_size * model.hidden_size / parallel.tensor * element
+    embedding = model.padded_vocab_size * model.hidden_size / parallel.tensor * element + _hidden_bytes(config)
+    if pipe == parallel.pipeline - 1:
+        logits = tokens * model.padded_vocab_size / parallel.tensor
+        return max(layer, embedding + (0.0 if config.precision == "fp32" else logits * element))
+    return max(layer, embedding) if pipe == 0 else layer
 
 
 def _hidden_bytes(config: RunConfig) -> float:

@@ -89,16 +89,20 @@ class BatchSchedule:
         return self.steps_until(self.train_samples)
 
     def steps_until(self, samples: int) -> int:
-        """Steps until at least `samples` samples are consumed. Counts level by level, not step by step."""
-        increments, steps, consumed = len(self.levels) - 1, 0, 0
+        """Steps until at least `samples` samples are consumed."""
+        return sum(steps for _, steps in self.steps_by_level(samples))
+
+    def steps_by_level(self, samples: int) -> list[tuple[int, int]]:
+        """(global batch size, steps) of every level until then. Counts level by level, not step by step."""
+        increments, consumed, counts = len(self.levels) - 1, 0, []
         for k, size in enumerate(self.levels):
             end = samples
             if k < increments:  # the first sample that belongs to level k + 1
                 end = min(samples, self._clock.samples(-(-(k + 1) * self._ramp_tokens // increments)))
             here = max(0, -(-(end - consumed) // size))
-            steps += here
+            counts.append((size, here))
             consumed += here * size
-        return steps
+        return counts
 
 
 class FixedBatches:

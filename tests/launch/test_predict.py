@@ -82,3 +82,17 @@ def test_the_search_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -
 def test_no_layout_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*MT_NLG, "--nodes", "280", "--memory", "4"]) == 2
     assert "no layout fits; the nearest: stage" in capsys.readouterr().err
+
+
+def test_the_run_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*MT_NLG, "--nodes", "280", "--fixed", *PUBLISHED, "--price", "2", "--watts", "700", "--mtbf", "40000")
+    text = output(capsys, *words, "--scaling")
+    for part in ("270 G tokens in", "at 2 a GPU-hour", "MWh at 700 W", "checkpoint.interval=", "weak   scaling"):
+        assert part in text
+    run = json.loads(output(capsys, *words, "--json"))["run"]
+    assert run["cost"] == pytest.approx(2 * run["gpu_hours"], rel=1e-4)
+    assert run["megawatt_hours"] == pytest.approx(run["gpu_hours"] * 7e-4, rel=1e-4)
+    assert run["failures"]["job_mtbf_hours"] == pytest.approx(40000 / 280)
+    assert run["strong_scaling"] == []
+    assert cli.main([*words, "--price", "-1"]) == 2
+    assert "--price -1: a number above 0" in capsys.readouterr().err
