@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.submit import submit, write_script
     from megatron_nlg.config.cluster import load_cluster
     from megatron_nlg.config.errors import InputError
-    from megatron_nlg.config.validate import load_config
+    from megatron_nlg.planning.fit import load_fitting, room_of
 
     _check_options(args)
     cluster = load_cluster(args.cluster) if args.cluster else None
@@ -106,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
     if hosts and nodes != len(hosts):
         raise InputError(f"--nodes {nodes}: {args.hosts} names {len(hosts)}; leave --nodes out, or change the file")
     ranks_per_node = _ranks_per_node(args, nodes, cluster)
-    config = load_config(args.config, args.overrides, nodes * ranks_per_node)
+    room = room_of(cluster, ranks_per_node) if cluster else None
+    config = load_fitting(args.config, args.overrides, nodes * ranks_per_node, room)
     _check_data(config)
     job = _job(args, config, cluster, nodes, ranks_per_node)
     text = host_script(job, hosts) if hosts else batch_script(job)

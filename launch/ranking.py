@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from megatron_nlg.planning.flops import step_flops
+from megatron_nlg.planning.layouts import reasons
 from megatron_nlg.planning.prediction import Prediction, as_tree
-from megatron_nlg.planning.search import Candidate, Search, reasons
+from megatron_nlg.planning.search import Candidate, Search
 from megatron_nlg.planning.step import as_dict
 
 SHOWN = 12

@@ -43,9 +43,9 @@ class Problem:
 
 
 class ConfigError(InputError):
-    """All problems of a config at once."""
+    """All problems of a config at once, and hints that are no single key's."""
 
-    def __init__(self, problems: Sequence[Problem], source: str = "config"):
+    def __init__(self, problems: Sequence[Problem], source: str = "config", hints: Sequence[str] = ()):
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in self.problems))
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in (*self.problems, *hints)))

@@ -135,6 +135,8 @@ class Parallel(Section):
     """Keep the optimizer state in host memory and update there; without a pipeline."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass: none, those of the attention core, or whole layers."""
+    check_memory: bool = True
+    """Whether `train` and `launch` refuse a layout that by prediction needs more memory than a rank has."""
 
 
 class Ramp(Section):

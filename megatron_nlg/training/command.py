@@ -51,8 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train. Returns the exit code of the job."""
-    from megatron_nlg.config.validate import data_parallel_size, load_config
+    from megatron_nlg.config.validate import load_config
     from megatron_nlg.parallel.rendezvous import Rendezvous
+    from megatron_nlg.planning.fit import load_fitting
+    from megatron_nlg.training.room import local_room
 
     if args.max_restarts < 0:
         raise InputError(f"--max-restarts {args.max_restarts}: a number from 0 is expected")
@@ -70,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.parallel import supervisor
 
     supervisor.quiet_libraries()
-    config = with_absolute_paths(load_config(args.config, args.overrides))
+    load_config(args.config, args.overrides)  # what needs no torch is said before it is imported
     ranks = supervisor.local_ranks(args.nproc)
-    data_parallel_size(config, ranks)
+    config = with_absolute_paths(load_fitting(args.config, args.overrides, ranks, local_room(ranks)))
     if args.master_port is not None:
         supervisor.check_port(args.master_port)
     make_run_folder(args.out)
@@ -83,15 +85,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _as_rank(args: argparse.Namespace, who: Rendezvous) -> RunConfig:
     """All that can be refused before torch is imported, as one of the ranks that a launcher started; the config."""
-    from megatron_nlg.config.validate import load_config
     from megatron_nlg.parallel.layout import Layout
     from megatron_nlg.parallel.rendezvous import yield_to_main
+    from megatron_nlg.planning.fit import load_fitting
+    from megatron_nlg.training.room import local_room
     from megatron_nlg.training.startup import check_placement, read_placement
 
     try:
         if args.max_restarts:
             raise InputError("--max-restarts: these ranks were started by torchrun or srun, which must restart them")
-        config = with_absolute_paths(load_config(args.config, args.overrides, who.world_size))
+        room = local_room(who.local_ranks)
+        config = with_absolute_paths(load_fitting(args.config, args.overrides, who.world_size, room))
         plan = read_placement(args.placement, who.world_size) if args.placement else None
         make_run_folder(args.out)
     except InputError:

@@ -170,3 +170,11 @@ def test_submit(
     assert said[0] == "job"
     assert said[-1] == f"{folder}/run/job.sbatch"
     assert slurm.wait(int(said[1]))["JobState"] == "COMPLETED"
+
+
+def test_what_can_not_fit_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "cluster.yaml").write_text(CLUSTER + "memory_gib: 0.5\n")
+    words = ["launch", "run.yaml", "--out", "run", "--nodes", "2", "--cluster", "cluster.yaml", "--print"]
+    assert cli.main(words) == 2
+    assert "needs 0.8 GiB, and an accelerator of toy has 0.5" in capsys.readouterr().err
+    assert cli.main([*words, "parallel.check_memory=false"]) == 0
