@@ -74,7 +74,8 @@ def outlook(args: argparse.Namespace, found: Prediction, cluster: Cluster, nodes
     if args.mtbf is not None:
         lost = failures(found, nodes, args.mtbf, args.write_gbs, 60 * args.restart_minutes)
     per_node = found.layout.world_size // nodes
-    curves = [tuple(scaling(found, cluster, per_node, weak)) if args.scaling else () for weak in (False, True)]
+    wanted = args.scaling or args.html is not None
+    curves = [tuple(scaling(found, cluster, per_node, weak)) if wanted else () for weak in (False, True)]
     run = forecast(found, cluster, batches.steps_by_level(batches.train_samples), lost)
     return Outlook(run, args.price, args.watts, curves[0], curves[1])
 

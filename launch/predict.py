@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch import outlook
 
 if TYPE_CHECKING:
+    from launch.outlook import Outlook
     from megatron_nlg.config.cluster import Cluster
     from megatron_nlg.planning.prediction import Prediction
+    from megatron_nlg.planning.search import Search
 
 STACKS = ("this", "megatron-lm-2021", "megatron-deepspeed-2022")
 
@@ -23,6 +26,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--stack", choices=STACKS, default="this", help="software that trains: this one, or a published one"
     )
+    group.add_argument("--html", type=Path, metavar="FILE", help="write one page with plots")
     outlook.add_arguments(group)
 
 
@@ -49,6 +53,7 @@ def _fixed(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_nod
     config = load_config(args.config, args.overrides, ranks)
     found = predict(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
     about = outlook.outlook(args, found, cluster, nodes)
+    _write_page(args, cluster, found, about, None)
     if args.json:
         more = {"run": outlook.outlook_tree(about)} if outlook.asked(args) else {}
         print(json.dumps(as_tree(found) | more, indent=2))
@@ -68,6 +73,7 @@ def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_no
     if not found.ranked:
         raise no_room(found)
     about = outlook.outlook(args, found.ranked[0], cluster, nodes)
+    _write_page(args, cluster, found.ranked[0], about, found)
     if args.json:
         run = {"run": outlook.outlook_tree(about)}
         print(json.dumps({"nodes": nodes, "ranks": ranks} | search_tree(found, ranks) | run, indent=2))
@@ -76,6 +82,17 @@ def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_no
         f"{nodes} nodes × {ranks_per_node} of {cluster.name} at {config.batch.global_:,} sequences, stack {args.stack}"
     )
     print("\n".join([*search_lines(found, where), *outlook.outlook_lines(about)]))
+
+
+def _write_page(
+    args: argparse.Namespace, cluster: Cluster, found: Prediction, about: Outlook, others: Search | None
+) -> None:
+    if args.html is None:
+        return
+    from launch.page import plan_page
+    from launch.placement.plan import write_file
+
+    write_file(args.html, plan_page(f"{args.config.stem} on {cluster.name}", cluster, found, about, others))
 
 
 def prediction_lines(found: Prediction, cluster: Cluster, nodes: int) -> Iterator[str]:

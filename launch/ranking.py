@@ -25,16 +25,21 @@ def search_lines(found: Search, where: str) -> Iterator[str]:
         + (f", {len(found.unfit)} need more than {found.memory_gib:g} GiB" if found.memory_gib else "")
         + f", {sum(found.illegal.values())} are not legal"
     )
-    rows = [_row(number, row) for number, row in enumerate(found.ranked[:SHOWN], start=1)]
-    if found.own and not any(same(found.own, row) for row in found.ranked[:SHOWN]):
-        rows.append(("own", *_row(0, found.own)[1:]))
-    yield from _table([HEADS, *rows])
+    yield from _table([HEADS, *rows_of(found)])
     if found.own:
         yield from own_lines(found, found.own)
     for row in found.misses[:MISSES]:
         yield f"does not fit: {name(row.config)}, about {row.estimated_seconds:.1f} s: {found.excess(row)}"
     for key, count, reason in reasons(found.illegal):
         yield f"not legal: {count} for {key}, such as: {reason}"
+
+
+def rows_of(found: Search) -> list[tuple[str, ...]]:
+    """Cells of the best layouts, and of the config's own where it is not among them."""
+    rows = [_row(number, row) for number, row in enumerate(found.ranked[:SHOWN], start=1)]
+    if found.own and not any(same(found.own, row) for row in found.ranked[:SHOWN]):
+        rows.append(("own", *_row(0, found.own)[1:]))
+    return rows
 
 
 def own_lines(found: Search, own: Prediction) -> Iterator[str]:
