@@ -21,8 +21,8 @@ from megatron_nlg.planning.step import StepModel
 
 SIMULATED = 20
 """Layouts that are simulated, the best by estimate."""
-PASSES = 400_000
-"""Passes of pipelines that a search simulates at most: about a second."""
+PASSES = 250_000
+"""Passes of pipelines that a search simulates at most: under a second."""
 
 
 @dataclass(frozen=True)

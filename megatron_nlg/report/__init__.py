@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="where the page goes (RUN/report.html; comparison.html for several)"
     )
+    parser.add_argument(
+        "--cluster", metavar="FILE", type=Path, help="where one run trained: shows what `plan` predicts for it too"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,13 +27,16 @@ def run(args: argparse.Namespace) -> int:
 
     with Console(stderr=True).status("drawing the report"):
         several = len(args.run) > 1
-        path = write_comparison(args.run, args.out) if several else write_report(args.run[0], args.out)
+        if several and args.cluster:
+            raise InputError("--cluster: is for one run; name one, or leave it out")
+        path = write_comparison(args.run, args.out) if several else write_report(args.run[0], args.out, args.cluster)
     print(path, file=sys.stdout)
     return 0
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
+def write_report(folder: Path, out: Path | None = None, cluster: Path | None = None) -> Path:
     """Draw a run folder; returns the page's path. Raises InputError for a folder or file that can't be used."""
+    from megatron_nlg.config.cluster import load_cluster
     from megatron_nlg.report.gantt import write_png
     from megatron_nlg.report.page import page
     from megatron_nlg.report.record import read_record
@@ -38,7 +44,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
     path = out or folder / "report.html"
     record = read_record(folder)
-    text = page(record)
+    text = page(record, load_cluster(cluster) if cluster else None)
     try:
         replace_text(path, text)
         if record.pipeline:

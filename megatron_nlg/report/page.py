@@ -13,25 +13,28 @@ from typing import Any
 from data_prep.report.flow import flow_diagram, stages_of
 from data_prep.report.html import COLORS, document, section, table
 from data_prep.report.text import bytes_text, count_text, duration_text, time_text
+from megatron_nlg.config.cluster import Cluster
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.schema import Stage
 from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.parameters import total_parameters
 from megatron_nlg.report.charts import Panel, Series, chart
 from megatron_nlg.report.diagrams import layout_diagram
+from megatron_nlg.report.foretold import foretold
 from megatron_nlg.report.gantt import gantt_svg
 from megatron_nlg.report.gantt import note as pipeline_note
 from megatron_nlg.report.layers import heat_maps
 from megatron_nlg.report.record import Record, Row
 
 
-def page(record: Record) -> str:
+def page(record: Record, cluster: Cluster | None = None) -> str:
     """The whole page as text. Everything that comes from files is escaped."""
     title = escape(record.folder.resolve().name)
     sections = [
         _loss(record),
         _rates(record),
         _throughput(record),
+        foretold(record, cluster) if cluster else "",
         _layout(record),
         _statistics(record),
         _timeline(record),

@@ -66,6 +66,7 @@ class Trainer:
     ):
         self.config, self.folder = config, folder
         self.context = context = ParallelContext.create(config)
+        self._mib_before = context.device.peak_memory_bytes() >> 20
         self.datasets = build_datasets(config, folder)
         self.engine = Engine(config, context)
         self.learning_rate = LearningRate(config)
@@ -123,7 +124,8 @@ class Trainer:
                 self.timeline.finish()
                 self._save_now()
                 status = left
-            self._event("peak memory", mib=self.context.gather(self.context.device.peak_memory_bytes() >> 20))
+            mib, before = self.context.device.peak_memory_bytes() >> 20, self._mib_before
+            self._event("peak memory", mib=self.context.gather(mib), before_mib=self.context.gather(before))
         finally:
             self._tell(lambda c: c.on_end(self.run, self.progress.step, status))
         return status
