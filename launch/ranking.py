@@ -52,8 +52,9 @@ def own_lines(found: Search, own: Prediction) -> Iterator[str]:
     if same(own, best):
         yield "the config's own layout is the best"
         return
+    parts = ", ".join(differences(own, best))
     ratio = own.step_seconds / best.step_seconds
-    yield f"the config's own layout takes {ratio:.3g} times the best one's step: " + ", ".join(differences(own, best))
+    yield f"the config's own layout takes {ratio:.3g} times the best one's step" + (f": {parts}" if parts else "")
 
 
 def differences(own: Prediction, best: Prediction) -> list[str]:
