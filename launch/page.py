@@ -61,7 +61,7 @@ def _header(title: str, cluster: Cluster, found: Prediction, about: Outlook) -> 
 def _layouts(found: Search) -> str:
     numbers = tuple(head if head in ("recompute", "SP") else f"#{head}" for head in HEADS)
     note = f"{found.fitting} legal layouts fit; the fastest are simulated. " + " ".join(
-        escape(line) + "." for line in (own_lines(found, found.own) if found.own else ())
+        escape(line[0].upper() + line[1:]) + "." for line in (own_lines(found, found.own) if found.own else ())
     )
     return section("Layouts", note, f'<div class="scroll">{table(numbers, rows_of(found))}</div>')
 
