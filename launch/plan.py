@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch import predict
+from launch import calibrate, predict
 
 if TYPE_CHECKING:
     from launch.placement.report import Placement
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="run config (YAML)")
+    calibrate.add_arguments(parser.add_argument_group("calibration"))
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="run config (YAML)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings laid over it, such as parallel.pipeline=4"
     )
-    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="see configs/clusters")
+    parser.add_argument("--cluster", type=Path, metavar="FILE", help="see configs/clusters")
     parser.add_argument("--nodes", type=int, metavar="N", help="nodes that the run uses; the first ones by name")
     parser.add_argument("--ranks-per-node", type=int, metavar="R", help="ranks on each; its GPUs by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, or place and write files. Raises InputError on bad input."""
     from megatron_nlg.config.cluster import load_cluster
 
+    if args.calibrate:
+        return calibrate.run(args)
     _check(args)
     placing = ("placement", "topology", "nodelist", "spares", "show", "picture", "hostfile", "ranks", "traffic")
     if any(getattr(args, name) for name in placing):
@@ -93,6 +96,11 @@ def _place(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from megatron_nlg.config.errors import InputError
 
+    for name, value in (("CONFIG", args.config), ("--cluster FILE", args.cluster)):
+        if value is None:
+            raise InputError(f"{name}: is needed; only --calibrate goes without")
+    if args.out:
+        raise InputError(f"--out {args.out}: is what --calibrate writes; add it")
     for option, value, least in (
         ("--nodes", args.nodes, 1),
         ("--ranks-per-node", args.ranks_per_node, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -58,7 +58,15 @@ class Compute(Section):
     memory_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.85
     """Share of the memory's bandwidth that element-wise kernels reach."""
     kernel_us: Annotated[float, Field(ge=0)] = 0.0
-    """From one kernel to the next where they are too short to hide it, µs."""
+    """Added to every kernel where nothing hides its start: on a CPU, what Python and PyTorch do between two, µs."""
+    attention_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Rate of a fused attention kernel's products, its softmax included, against that of other matrix products."""
+    functions_gps: Annotated[float, Field(gt=0)] | None = None
+    """Billions of exponentials, and the like, a second, where they and not memory bind activation and loss."""
+    cores: Positive | None = None
+    """Of a node whose ranks compute on its cores, and share them: all rates are those of a rank with one core."""
+    cores_together: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Speed of a core while all others work, against that of one alone."""
 
 
 class Level(Section):
@@ -74,6 +82,10 @@ class Level(Section):
     """Separate cables that share the bandwidth: GPU g of a node of n uses rail g × rails // n only."""
     efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the bandwidth that large messages reach."""
+    operations: dict[Literal["all_reduce", "all_gather", "reduce_scatter", "send"], Annotated[float, Field(gt=0)]] = (
+        Field(default_factory=dict)
+    )
+    """Operation -> its time against that of latency and bandwidth, where a library does it otherwise than by a ring."""
     size: Positive | None = None
     """Links of the level below that meet here, of a regular tree; the last one may have fewer. Not for the GPU's."""
 

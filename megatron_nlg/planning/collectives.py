@@ -34,7 +34,8 @@ def collective_seconds(cluster: Cluster, operation: Operation, size: float, peer
     sent = share_sent(operation, peers.ranks) * size
     steps = (2 if operation == "all_reduce" else 1) * (peers.ranks - 1)
     return max(
-        sent * _groups(cluster, k, peers) / _rate(level) + steps * level.latency_us * MICRO
+        (sent * _groups(cluster, k, peers) / _rate(level) + steps * level.latency_us * MICRO)
+        * level.operations.get(operation, 1.0)
         for k, level in enumerate(cluster.levels)
         if k == 0 or peers.reach > _below(cluster, k)
     )
@@ -45,7 +46,8 @@ def message_seconds(cluster: Cluster, size: float, peers: Peers) -> float:
     if peers.ranks == 1 or not size:
         return 0.0
     return max(
-        size * min(peers.stride, _below(cluster, k)) / _rate(level) + level.latency_us * MICRO
+        (size * min(peers.stride, _below(cluster, k)) / _rate(level) + level.latency_us * MICRO)
+        * level.operations.get("send", 1.0)
         for k, level in enumerate(cluster.levels)
         if k == 0 or peers.reach > _below(cluster, k)
     )

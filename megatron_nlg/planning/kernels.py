@@ -42,6 +42,23 @@ class Accelerator:
         rate = self.flops * self.compute.gemm_efficiency * _occupied(rows, columns, batch, self.compute.processors)
         return 2 * rows * columns * (inner + PROLOGUE * (self.compute.processors > 1)) * batch / rate
 
+    def functions(self, elements: float) -> float:
+        """Seconds of so many exponentials, beside the memory's: none where memory alone binds."""
+        return elements / (self.compute.functions_gps * 1e9) if self.compute.functions_gps else 0.0
+
+    def starts(self, kernels: int) -> float:
+        """Seconds between so many kernels that nothing hides."""
+        return kernels * self.compute.kernel_us * 1e-6
+
+    def speed(self, ranks: float) -> float:
+        """Of each of so many ranks of a node that compute at the same time, against one alone."""
+        cores, together = self.compute.cores, self.compute.cores_together
+        if cores is None or ranks <= 1:
+            return 1.0
+        if ranks >= cores:
+            return together * cores / ranks
+        return 1 - (1 - together) * (ranks - 1) / (cores - 1)
+
     def memory(self, bytes_moved: float) -> float:
         """Seconds to read and write so much, in kernels that do little else."""
         return bytes_moved / (self.compute.memory_gbs * 1e9 * self.compute.memory_efficiency)

@@ -9,6 +9,11 @@ from megatron_nlg.planning.kernels import Accelerator
 from megatron_nlg.planning.memory import ELEMENT_BYTES
 from megatron_nlg.planning.stacks import Stack
 
+LAYER_KERNELS = 16
+"""Of a layer's forward pass: four products, attention, two norms, and what adds, activates and lays out."""
+HEAD_KERNELS = 12
+"""Of the final norm, the output layer and the loss."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -28,7 +33,8 @@ class Passes:
 def layer_passes(config: RunConfig, accelerator: Accelerator, stack: Stack) -> Passes:
     """One transformer layer."""
     matrices, attention = _matrices(config, accelerator), _attention(config, accelerator, stack)
-    rest = accelerator.memory(_layer_bytes(config, stack))
+    rest = accelerator.memory(_layer_bytes(config, stack)) + accelerator.starts(LAYER_KERNELS)
+    rest += accelerator.functions(_tokens(config) * config.model.ffn_size // config.parallel.tensor)
     forward = matrices + attention + rest
     again = {"none": 0.0, "selective": attention, "full": forward}[config.parallel.recompute]
     # The backward pass has two products for each of the forward's, and reads and writes about twice as much.
@@ -61,7 +67,7 @@ def _attention(config: RunConfig, accelerator: Accelerator, stack: Stack) -> flo
         queries, model.head_size, length, heads
     )
     if not stack.materialized_attention:
-        return products / 2
+        return products / 2 / accelerator.compute.attention_efficiency
     element = ELEMENT_BYTES[config.precision]
     # Scale, mask and softmax in one kernel read and write; dropout reads, writes, and writes a mask of a byte.
     through_memory = 2 * element + (2 * element + 1 if _dropout(config, stack) else 0)
@@ -93,7 +99,9 @@ def head_passes(config: RunConfig, accelerator: Accelerator, stack: Stack) -> Pa
     columns = model.padded_vocab_size // config.parallel.tensor
     product = accelerator.gemm(tokens, columns, model.hidden_size)
     forward, backward = (accelerator.memory(tokens * columns * moved) for moved in stack.loss_bytes)
+    forward, backward = (part + accelerator.functions(tokens * columns) for part in (forward, backward))
     norm = accelerator.memory(2 * ELEMENT_BYTES[config.precision] * tokens * model.hidden_size)
+    norm += accelerator.starts(HEAD_KERNELS)
     return Passes(product + forward + norm, 2 * (product + norm) + backward) * stack.kernel_factor
 
 

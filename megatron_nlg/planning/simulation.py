@@ -57,8 +57,13 @@ class Simulated:
         return share
 
 
-def simulate(pipeline: Pipeline, replicas: int = 1, jitter: float = 0.0, seed: int = 0) -> Simulated:
-    """Run one step. `jitter` is the standard deviation of the logarithm of every pass's length."""
+def simulate(
+    pipeline: Pipeline, replicas: int = 1, jitter: float = 0.0, seed: int = 0, slowness: Seconds | None = None
+) -> Simulated:
+    """Run one step. `jitter` is the standard deviation of the logarithm of every pass's length.
+
+    `slowness`, [stages, replicas], multiplies the passes of slow machines: 1.3 of one takes 30 % longer.
+    """
     stages, chunks = pipeline.forward.shape
     orders = [stage_order(pipeline.schedule, stages, chunks, pipeline.micro_batches, stage) for stage in range(stages)]
     draw = np.random.default_rng(seed)
@@ -73,41 +78,42 @@ def simulate(pipeline: Pipeline, replicas: int = 1, jitter: float = 0.0, seed: i
         stage = waiting.pop()
         while position[stage] < len(orders[stage]):
             at, step = position[stage], orders[stage][position[stage]]
-            ready = _ready(arrived, step, stage, stages, chunks)
+            needed = source(step, stage, stages, chunks)
+            ready = arrived.get(needed) if needed else 0.0
             if ready is None:
                 break
             length = lengths[step.kind][stage, step.chunk]
+            if slowness is not None:
+                length = length * slowness[stage]
             if jitter:
                 length = length * np.exp(jitter * draw.standard_normal(replicas))
             begin[stage][at] = np.maximum(free[stage], ready)
             end[stage][at] = begin[stage][at] + length
-            target = _target(step, stage, stages, chunks)
-            sending = pipeline.message if target is not None and target != stage else 0.0
+            goes = target(step, stage, stages, chunks)
+            sending = pipeline.message if goes is not None and goes != stage else 0.0
             arrived[stage, step] = end[stage][at] + sending
             free[stage] = arrived[stage, step] if pipeline.blocking else end[stage][at]
             position[stage] += 1
-            if target is not None and target != stage and target not in waiting:
-                waiting.append(target)
+            if goes is not None and goes != stage and goes not in waiting:
+                waiting.append(goes)
     assert position == [len(order) for order in orders], "the schedule waits for itself"
     return Simulated(orders, begin, end)
 
 
-def _ready(
-    arrived: dict[tuple[int, Pass], Seconds], step: Pass, stage: int, stages: int, chunks: int
-) -> Seconds | float | None:
-    """When what a pass needs is there; None while that is not known."""
+def source(step: Pass, stage: int, stages: int, chunks: int) -> tuple[int, Pass] | None:
+    """Stage and pass whose result a pass needs; None of a micro-batch's first."""
     if step.kind == "forward":
-        if stage == 0 and step.chunk == 0:
-            return 0.0
-        source = (stage - 1, step) if stage else (stages - 1, step._replace(chunk=step.chunk - 1))
-    elif stage == stages - 1 and step.chunk == chunks - 1:
-        source = (stage, step._replace(kind="forward"))
-    else:
-        source = (stage + 1, step) if stage < stages - 1 else (0, step._replace(chunk=step.chunk + 1))
-    return arrived.get(source)
+        if stage:
+            return stage - 1, step
+        return (stages - 1, step._replace(chunk=step.chunk - 1)) if step.chunk else None
+    if stage < stages - 1:
+        return stage + 1, step
+    return (
+        (stage, step._replace(kind="forward")) if step.chunk == chunks - 1 else (0, step._replace(chunk=step.chunk + 1))
+    )
 
 
-def _target(step: Pass, stage: int, stages: int, chunks: int) -> int | None:
+def target(step: Pass, stage: int, stages: int, chunks: int) -> int | None:
     """The stage that a pass's result goes to; None after the last pass of a micro-batch in its direction."""
     if step.kind == "forward":
         return stage + 1 if stage < stages - 1 else 0 if step.chunk < chunks - 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from megatron_nlg.planning.communication import Transfer, step_transfers
 from megatron_nlg.planning.kernels import Accelerator
 from megatron_nlg.planning.layers import Passes, embedding_passes, head_passes, layer_passes
 from megatron_nlg.planning.parameters import rank_parameters
+from megatron_nlg.planning.sharing import simulate_shared
 from megatron_nlg.planning.simulation import Pipeline, Simulated, simulate
 from megatron_nlg.planning.stacks import STACKS, Name
 
@@ -60,9 +61,47 @@ class StepModel:
             "ends": Peers(2, layout.copies * layout.tensor * (layout.pipeline - 1)),
         }
 
-    def step(self, micro_batches: int, jitter: float = 0.0, seed: int = 0) -> Step:
-        """One step of `micro_batches` a replica."""
+    def step(
+        self, micro_batches: int, jitter: float = 0.0, seed: int = 0, slow_stages: Mapping[int, float] | None = None
+    ) -> Step:
+        """One step of `micro_batches` a replica. `slow_stages`: stage -> how many times as long its passes take."""
+        if self.cluster.compute is not None and self.cluster.compute.cores is not None:
+            return self._step_on_cores(micro_batches)
         stages = range(self.layout.pipeline)
+        pipeline, _, talk = self._pipeline(micro_batches)
+        slowness = np.array([[(slow_stages or {}).get(pipe, 1.0)] for pipe in stages])
+        simulated = simulate(pipeline, jitter=jitter, seed=seed, slowness=slowness)
+        after = [self._after(micro_batches, pipe) for pipe in stages]
+        ends = [float(simulated.end[pipe][-1].max()) + after[pipe][0] for pipe in stages]
+        last = int(np.argmax(ends))
+        optimizer = max(update for _, update in after)
+        talked = talk[last]
+        elapsed = float((simulated.end[last] - simulated.begin[last]).sum())
+        sends = self._sends(last, micro_batches) if self.stack.blocking_messages else 0
+        waited = float(simulated.end[last][-1].max()) - elapsed
+        messages = min(waited, sends * pipeline.message)
+        breakdown = Breakdown(elapsed - talked, talked, messages, waited - messages, after[last][0], optimizer)
+        return Step(ends[last] + optimizer, breakdown, simulated)
+
+    def _step_on_cores(self, micro_batches: int) -> Step:
+        """The ranks of a node share its cores: all that a rank does, messages too, is work for them."""
+        stages = range(self.layout.pipeline)
+        pipeline, work, talk = self._pipeline(micro_batches)
+        after = [self._after(micro_batches, pipe) for pipe in stages]
+        alike = self.layout.copies * self.layout.tensor / self.cluster.nodes
+        simulated = simulate_shared(
+            pipeline, lambda busy: self.accelerator.speed(busy * alike), [sum(parts) for parts in after]
+        )
+        last = int(np.argmax([end[-1].max() for end in simulated.end]))
+        seconds = float(simulated.end[last][-1].max())
+        elapsed = float((simulated.end[last] - simulated.begin[last]).sum())
+        messages = (self._sends(last, micro_batches) if len(stages) > 1 else 0) * pipeline.message
+        parts = np.array([work[last], talk[last], messages, *after[last]])
+        compute, tensor, sent, data, optimizer = (float(part) for part in parts * elapsed / parts.sum())
+        return Step(seconds, Breakdown(compute, tensor, sent, seconds - elapsed, data, optimizer), simulated)
+
+    def _pipeline(self, micro_batches: int) -> tuple[Pipeline, list[float], list[float]]:
+        """The pipeline, and each stage's seconds a step of compute and of collectives."""
         compute, talk = self._compute(), self._talk(micro_batches)
         pipeline = Pipeline(
             forward=compute[0] + talk[0],
@@ -71,18 +110,11 @@ class StepModel:
             message=self._message(micro_batches),
             blocking=self.stack.blocking_messages,
         )
-        simulated = simulate(pipeline, jitter=jitter, seed=seed)
-        after = [self._after(micro_batches, pipe) for pipe in stages]
-        ends = [float(simulated.end[pipe][-1].max()) + after[pipe][0] for pipe in stages]
-        last = int(np.argmax(ends))
-        optimizer = max(update for _, update in after)
-        worked = micro_batches * float(sum(part[last].sum() for part in compute))
-        talked = micro_batches * float(sum(part[last].sum() for part in talk))
-        sends = self._sends(last, micro_batches) if self.stack.blocking_messages else 0
-        waited = float(simulated.end[last][-1].max()) - worked - talked
-        messages = min(waited, sends * pipeline.message)
-        breakdown = Breakdown(worked, talked, messages, waited - messages, after[last][0], optimizer)
-        return Step(ends[last] + optimizer, breakdown, simulated)
+        work, talked = (
+            [micro_batches * float(sum(p[s].sum() for p in parts)) for s in range(self.layout.pipeline)]
+            for parts in (compute, talk)
+        )
+        return pipeline, work, talked
 
     def estimate(self, micro_batches: int, stages: int) -> float:
         """Seconds of a step in closed form; this model's stages stand for `stages`, those between the ends repeated."""
