@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch import calibrate, predict
+from launch import calibrate, predict, simulated
 
 if TYPE_CHECKING:
     from launch.placement.report import Placement
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks-per-node", type=int, metavar="R", help="ranks on each; its GPUs by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     predict.add_arguments(parser.add_argument_group("steps and memory, predicted"))
+    simulated.add_arguments(parser.add_argument_group("a simulated step; any of these asks for it"))
     _add_placement(parser.add_argument_group("where ranks sit; any of these asks for it"))
 
 
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if any(getattr(args, name) for name in placing):
         return _place(args)
     cluster = load_cluster(args.cluster)
+    if simulated.asked(args):
+        return simulated.run(args, cluster, _ranks_per_node(args, cluster))
     return predict.run(args, cluster, _ranks_per_node(args, cluster))
 
 

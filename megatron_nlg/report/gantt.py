@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,26 +77,31 @@ def read_pipeline(folder: Path) -> Pipeline | None:
     mend = "remove it, or record it again (log.timeline_steps)"
     trace = read_json(paths[-1], mend)
     try:
-        about = trace["otherData"]
-        step = int(about["steps"][-1])
-        bars = [
-            Bar(
-                event["tid"],
-                str(event["cat"]),
-                event["ts"] / 1e3,
-                event["dur"] / 1e3,
-                event["args"].get("micro_batch", -1),
-                event["args"].get("chunk", 0),
-            )
-            for event in trace["traceEvents"]
-            if event["ph"] == "X" and event["args"]["step"] == step
-        ]
-        start = min(bar.begin for bar in bars)
-        places = [{axis: int(place[axis]) for axis in _AXES} for place in about["ranks"]]
-        moved = [Bar(b.rank, b.phase, b.begin - start, b.length, b.micro_batch, b.chunk) for b in bars]
-        return Pipeline(step, Layout(**about["layout"]), places, moved, paths[-1])
+        return pipeline_of(trace, paths[-1])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{paths[-1]}: not a timeline ({type(error).__name__}: {error}); {mend}") from None
+
+
+def pipeline_of(trace: Mapping[str, Any], path: Path) -> Pipeline:
+    """The last step of a trace."""
+    about = trace["otherData"]
+    step = int(about["steps"][-1])
+    bars = [
+        Bar(
+            event["tid"],
+            str(event["cat"]),
+            event["ts"] / 1e3,
+            event["dur"] / 1e3,
+            event["args"].get("micro_batch", -1),
+            event["args"].get("chunk", 0),
+        )
+        for event in trace["traceEvents"]
+        if event["ph"] == "X" and event["args"]["step"] == step
+    ]
+    start = min(bar.begin for bar in bars)
+    places = [{axis: int(place[axis]) for axis in _AXES} for place in about["ranks"]]
+    moved = [Bar(b.rank, b.phase, b.begin - start, b.length, b.micro_batch, b.chunk) for b in bars]
+    return Pipeline(step, Layout(**about["layout"]), places, moved, path)
 
 
 def gantt_svg(pipeline: Pipeline) -> str:
@@ -109,6 +115,13 @@ def write_png(pipeline: Pipeline) -> Path:
     with replacing(path) as temporary:
         _figure(pipeline).savefig(temporary, format="png", dpi=150, facecolor="white")
     return path
+
+
+def draw(pipeline: Pipeline, kind: str) -> bytes:
+    """The picture as a png or svg file."""
+    buffer = io.BytesIO()
+    _figure(pipeline).savefig(buffer, format=kind, dpi=150, facecolor="white")
+    return buffer.getvalue()
 
 
 def _figure(pipeline: Pipeline) -> Any:
