@@ -50,7 +50,7 @@ class Pipeline:
         ranks = sorted(range(len(self.places)), key=lambda r: [self.places[r][a] for a in _AXES])
         if len(ranks) <= MOST_ROWS:
             return ranks
-        return [r for r in ranks if not any(self.places[r][axis] for axis in _AXES[:-1])][:MOST_ROWS]
+        return [r for r in ranks if not any(self.places[r][axis] for axis in _AXES[:-1])][: 2 * MOST_ROWS]
 
     @property
     def idle(self) -> float:
@@ -131,7 +131,9 @@ def _figure(pipeline: Pipeline) -> Any:
 
     rows = pipeline.rows
     with mpl.rc_context({**STYLE, "svg.hashsalt": "timeline"}):
-        figure = Figure(figsize=(10, 1.3 + 0.42 * len(rows)), layout="constrained")
+        figure = Figure(
+            figsize=(10, 1.3 + (0.42 if len(rows) <= MOST_ROWS else 0.22) * len(rows)), layout="constrained"
+        )
         axes = figure.subplots()
         end = max(bar.begin + bar.length for bar in pipeline.bars)
         for row, rank in enumerate(rows):
@@ -175,16 +177,17 @@ def _draw_row(axes: Any, bars: Sequence[Bar], row: int, end: float) -> None:
         slim = phase in ("p2p", "all-reduce")
         axes.broken_barh(spans, (row - (0.2 if slim else 0.36), 0.4 if slim else 0.72), facecolors=color, zorder=2)
     for phase, colors in (("forward", FORWARD), ("backward", BACKWARD)):
-        for bar in (bar for bar in bars if bar.phase == phase):
-            color = colors[bar.chunk % len(colors)]
-            axes.broken_barh(
-                [(bar.begin, bar.length)],
-                (row - 0.36, 0.72),
-                facecolors=color,
-                edgecolors="white",
-                linewidth=0.5,
-                zorder=3,
-            )
+        passes = [bar for bar in bars if bar.phase == phase]
+        axes.broken_barh(
+            [(bar.begin, bar.length) for bar in passes],
+            (row - 0.36, 0.72),
+            facecolors=[colors[bar.chunk % len(colors)] for bar in passes],
+            edgecolors="white",
+            # Edges of many short passes would cover them.
+            linewidths=[0.5 if bar.length > end * 0.004 else 0 for bar in passes],
+            zorder=3,
+        )
+        for bar in passes:
             if bar.length > end * 0.012:
                 ink = INK if bar.chunk % 2 else "white"
                 middle = bar.begin + bar.length / 2

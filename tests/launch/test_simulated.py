@@ -18,7 +18,7 @@ def test_trace_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([*PLAN, *LAYOUT, "--trace", str(path), "--gantt", str(picture)]) == 0
     found = json.loads(path.read_text())
     spans = [event for event in found["traceEvents"] if event["ph"] == "X"]
-    assert {event["cat"] for event in spans} == {"forward", "backward", "optimizer"}
+    assert {event["cat"] for event in spans} == {"forward", "backward", "all-reduce", "optimizer"}
     for stage in range(4):
         mine = [event for event in spans if event["tid"] == stage]
         ends = [event["ts"] + event["dur"] for event in mine]
