@@ -125,7 +125,10 @@ class StepModel:
         filled = float(passes[len(passes) // 2]) + 2 * message  # the pipeline fills and empties once
         steady = micro_batches * slowest + (stages - 1) / self.layout.interleave * filled
         after = [self._after(micro_batches, pipe) for pipe in range(self.layout.pipeline)]
-        return steady + max(data for data, _ in after) + max(update for _, update in after)
+        ends = max(data for data, _ in after) + max(update for _, update in after)
+        # Where ranks share cores, all work is done at the speed that is left to each, if that takes longer.
+        speed = self.accelerator.speed(stages * self.layout.copies * self.layout.tensor / self.cluster.nodes)
+        return max(steady, micro_batches * float(passes.mean()) / speed) + ends / speed
 
     def _compute(self) -> tuple[np.ndarray, np.ndarray]:
         """Forward and backward seconds of a micro-batch without communication; [stages, chunks] each."""
