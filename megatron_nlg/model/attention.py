@@ -8,12 +8,15 @@ stay where they are; keys and values are gathered from all ranks of the context 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
+
+if TYPE_CHECKING:
+    from megatron_nlg.model.cache import Cache
 
 
 class ScaledDotProductAttention(nn.Module):
@@ -36,6 +39,9 @@ class ScaledDotProductAttention(nn.Module):
         self.scale = softmax_scale
         self.grouped = config.num_query_groups != config.num_attention_heads
         self.context_group: Any = pg_collection.cp if config.context_parallel_size > 1 else None
+        self.cache: Cache | None = None
+        """Set by a Cache for its time; `cache_slot` is this layer's place in it."""
+        self.cache_slot = 0
 
     def forward(
         self,
@@ -52,6 +58,8 @@ class ScaledDotProductAttention(nn.Module):
         where a query must not see a key. The heads are this rank's, so dropout draws from the stream that differs
         between tensor-parallel ranks; under sequence parallelism the whole block already does.
         """
+        if self.cache is not None and self.cache.span is not None:
+            return self._attend_cached(self.cache, query, key, value)
         with self._rng() if self._dropout and not self.sequence_parallel else contextlib.nullcontext():
             if self.context_group is None:
                 return self._attend(query, key, value, attention_mask)
@@ -90,6 +98,20 @@ class ScaledDotProductAttention(nn.Module):
         )
         batch, heads, sequence, size = out.shape
         return out.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
+
+    def _attend_cached(self, cache: Cache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Queries of new tokens against the cache, which gets their keys and values; shapes as in `forward`."""
+        span = cache.span
+        assert span is not None
+        keys, values = cache.extend(self.cache_slot, key, value)
+        sequence, batch, heads, size = query.shape
+        query, grouped = query.permute(1, 2, 0, 3), self.grouped
+        if sequence == 1 and self.grouped:  # query heads of a group see the same keys: they are its queries
+            query, grouped = query.reshape(batch, keys.shape[1], -1, size), False
+        out = F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=span.mask, is_causal=span.causal, scale=self.scale, enable_gqa=grouped
+        )
+        return out.reshape(batch, heads, sequence, size).permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
 
     def _gather(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the whole sequence in its order, by one collective."""
@@ -130,9 +152,13 @@ class Rotary(nn.Module):
         """Whole sequence's length -> angles [this rank's sequence, 1, 1, rotated part of the head size], fp32."""
         if self._kept is None or self._kept[0] != length:
             positions = own_positions(length, self.context_group.rank(), self.context_group.size(), self.device)
-            angles = torch.outer(positions.float(), self.frequencies)
-            self._kept = length, torch.cat((angles, angles), dim=-1)[:, None, None, :]
+            self._kept = length, self.angles(positions[:, None])
         return self._kept[1]
+
+    def angles(self, positions: Tensor) -> Tensor:
+        """positions [sequence, batch or 1] -> angles [sequence, batch or 1, 1, rotated part of the head size], fp32."""
+        angles = positions.float()[:, :, None, None] * self.frequencies
+        return torch.cat((angles, angles), dim=-1)
 
     def get_rotary_seq_len(self, inference: Any, block: Any, embedded: Any, config: Any, packed: Any = None) -> int:
         """Length of the whole sequence, from what enters this stage ([sequence, batch, hidden])."""
