@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +13,14 @@ from typing import TYPE_CHECKING
 from megatron_nlg.config.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from megatron_nlg.config.schema import RunConfig
+    from megatron_nlg.generation.generator import Generator
     from megatron_nlg.generation.sampling import Sampling
     from megatron_nlg.parallel.supervisor import Terminal
+
+    Task = Callable[[Generator, Terminal], None]
 
 SAMPLES = "samples.jsonl"
 ONE_RANK = (
@@ -37,18 +40,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="layout to generate in, such as parallel.tensor=2"
     )
-    parser.add_argument("--prompt", action="append", required=True, help="text to continue; may be given again")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", action="append", help="text to continue; may be given again")
+    what.add_argument("--file", type=Path, help="prompts: .txt, one a line, or .jsonl, objects with `prompt`")
+    what.add_argument("--interactive", action="store_true", help="prompts from the keyboard, text as it comes")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl", help="where --file's continuations go; goes on with what is there"
+    )
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="texts at once (default: 16)")
     parser.add_argument("--max-tokens", type=int, default=100, metavar="N", help="tokens a prompt (default: 100)")
     parser.add_argument("--top-p", type=float, default=0.9, metavar="P", help="share of the probability (default: 0.9)")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="most probable tokens only (default: 0, all)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1.0)")
     parser.add_argument("--greedy", action="store_true", help="the most probable token each time")
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1: fewer repetitions (default: 1.0)"
+    )
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends a text; may be given again")
+    parser.add_argument(
+        "--logprobs", type=int, metavar="N", help="in --out: tokens' log-probabilities, and the N highest"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
     parser.add_argument("--save", action="store_true", help=f"append to RUN/{SAMPLES}, which the report shows")
     parser.epilog = "one rank unless the layout asks for more: ranks = parallel.tensor × parallel.pipeline"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Generate; prints each prompt with its continuation."""
+    """Generate; returns the exit code."""
     from megatron_nlg.config.validate import load_config, replica_ranks
     from megatron_nlg.parallel import supervisor
 
@@ -62,29 +80,60 @@ def run(args: argparse.Namespace) -> int:
 
     run_tokenizer(config, args.run)
     ranks = supervisor.local_ranks(replica_ranks(config))
-    with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as logs:
-        body = partial(generate, config, args.run, args.prompt, sampling, args.save)
-        return supervisor.supervise(body, Path(logs), ranks)
+    with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as logs, _task(args, sampling, Path(logs)) as task:
+        code = supervisor.supervise(partial(generate, config, args.run, task), Path(logs), ranks)
+    if args.interactive:
+        print()
+        return 0 if code == supervisor.STOPPED else code  # Ctrl-C is a way to say that it is enough
+    return code
+
+
+@contextmanager
+def _task(args: argparse.Namespace, sampling: Sampling, folder: Path) -> Iterator[Task]:
+    """What the ranks do with the model, with all that can be refused before they start."""
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size {args.batch_size}: must be 1 or more")
+    if (args.out is None) != (args.file is None):
+        raise InputError("--file and --out belong together; give both, or --prompt")
+    if args.save and not args.prompt:
+        raise InputError("--save: keeps what --prompt gives; leave it out, --file writes to --out")
+    if args.logprobs is not None and not args.file:
+        raise InputError("--logprobs: are written by --file to --out; leave it out")
+    if args.out and not args.out.parent.is_dir():
+        raise InputError(f"--out {args.out}: {args.out.parent} is not a folder; make it first")
+    from megatron_nlg.generation import tasks
+    from megatron_nlg.generation.jobs import read_prompts
+
+    if args.prompt:
+        yield partial(
+            tasks.print_all, args.prompt, sampling, args.batch_size, args.run / SAMPLES if args.save else None
+        )
+    elif args.file:
+        yield partial(tasks.write_all, read_prompts(args.file), sampling, args.batch_size, args.out)
+    else:
+        with tasks.keyboard(folder / "prompts") as spool:
+            yield partial(tasks.converse, spool, sampling)
 
 
 def _sampling(args: argparse.Namespace) -> Sampling:
     from megatron_nlg.generation.sampling import Sampling
 
-    for name, value, good, what in (
-        ("--max-tokens", args.max_tokens, args.max_tokens >= 1, "1 or more"),
-        ("--top-p", args.top_p, 0 < args.top_p <= 1, "above 0 and at most 1"),
-        ("--temperature", args.temperature, 0 <= args.temperature < float("inf"), "0 or more"),
-        ("--seed", args.seed, 0 <= args.seed < 2**63, "from 0 to 2^63 - 1"),
-    ):
-        if not good:
-            raise InputError(f"{name} {value}: must be {what}")
-    return Sampling(0.0 if args.greedy else args.temperature, args.top_p, args.max_tokens, args.seed)
+    sampling = Sampling(
+        0.0 if args.greedy else args.temperature,
+        args.top_p,
+        args.max_tokens,
+        args.seed,
+        args.top_k,
+        args.repetition_penalty,
+        tuple(args.stop),
+        args.logprobs,
+    )
+    sampling.check()
+    return sampling
 
 
-def generate(
-    config: RunConfig, folder: Path, prompts: Sequence[str], sampling: Sampling, save: bool, terminal: Terminal
-) -> int:
-    """Generate as this process's rank; rank 0 prints, and appends to the run's samples."""
+def generate(config: RunConfig, folder: Path, task: Task, terminal: Terminal) -> int:
+    """Do a task as this process's rank."""
     from megatron_nlg.data.tokenizer import run_tokenizer
     from megatron_nlg.generation.generator import Generator
 
@@ -92,23 +141,7 @@ def generate(
     if generator.context.is_main:
         for problem in generator.damaged:
             print(f"damaged checkpoint {problem}; an older one is used", file=terminal.err, flush=True)
-    for prompt in prompts:
-        text = generator.text(prompt, sampling)
-        if not generator.context.is_main:
-            continue
-        print(f"{prompt}{text}", file=terminal.out, flush=True)
-        if save:
-            row = {"prompt": prompt, "text": text, "step": generator.progress.step, "settings": asdict(sampling)}
-            _append(folder / SAMPLES, row)
+    task(generator, terminal)
     generator.context.barrier()
     generator.context.destroy()
     return 0
-
-
-def _append(path: Path, row: dict[str, object]) -> None:
-    """Add a line in one write."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(handle, (json.dumps(row, ensure_ascii=False) + "\n").encode())
-    finally:
-        os.close(handle)

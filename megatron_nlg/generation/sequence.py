@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -66,8 +67,12 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.random = torch.Generator().manual_seed(self.sampling.seed)
         self.stream = TextStream(self.tokenizer, self.sampling.stop)
+
+    @cached_property
+    def random(self) -> torch.Generator:
+        """Its own draws; made when they are needed, for it has a state of kilobytes."""
+        return torch.Generator().manual_seed(self.sampling.seed)
 
     @property
     def is_plain(self) -> bool:

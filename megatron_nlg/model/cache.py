@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.gpt import GPT
+from megatron_nlg.model.lean import run_layers
 from megatron_nlg.parallel.context import ParallelContext
 
 
@@ -131,9 +133,8 @@ class CachedModel:
         else:
             hidden = self.weight.new_empty(tokens.shape[1], tokens.shape[0], chunk.config.hidden_size)
             dist.recv(hidden, self._rank((stage - 1) % stages), group=self.context.pipeline_group)
-            chunk.set_input_tensor(hidden)
         angles = None if chunk.position_embedding_type != "rope" else chunk.rotary_pos_emb.angles(positions.t())
-        hidden = chunk.decoder(hidden, None, rotary_pos_emb=angles)
+        hidden = run_layers(chunk, hidden, angles)
         if not chunk.post_process:
             dist.send(hidden.contiguous(), self._rank((stage + 1) % stages), group=self.context.pipeline_group)
             return None
@@ -141,9 +142,9 @@ class CachedModel:
 
     def _head(self, chunk: GPT, hidden: Tensor) -> Tensor | None:
         """hidden [rows, hidden] -> logits on the first tensor rank."""
-        weight = chunk.shared_embedding_or_output_weight() if chunk.share_embeddings_and_output_weights else None
-        out, _ = chunk.output_layer(hidden[None], weight=weight)
-        part: Tensor = chunk.mask_padding(out[0]).float()
+        tied = chunk.share_embeddings_and_output_weights
+        weight = chunk.shared_embedding_or_output_weight() if tied else chunk.output_layer.weight
+        part = chunk.mask_padding(F.linear(hidden, weight)).float()
         if self.context.layout.tensor == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.context.layout.tensor)]

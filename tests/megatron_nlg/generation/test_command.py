@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.tokenizer import run_tokenizer
-from megatron_nlg.generation.command import _append
-from tests.job import command
+from megatron_nlg.generation.jobs import append_row
+from tests.job import PATIENCE, command, until
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.megatron_nlg.training.test_trainer import go
 from tests.tiny import tiny
@@ -79,7 +84,7 @@ def test_an_impossible_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_row_is_added_whole(tmp_path: Path) -> None:
     for text in ("one\ntwo", "drei – é"):
-        _append(tmp_path / "samples.jsonl", {"text": text})
+        append_row(tmp_path / "samples.jsonl", {"text": text})
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert rows == [{"text": "one\ntwo"}, {"text": "drei – é"}]
 
@@ -91,8 +96,6 @@ def characters(config: RunConfig, ids: list[int]) -> str:
 @pytest.mark.slow
 def test_the_command(run: Path) -> None:
     """Two prompts on the two stages of a pipeline; the damaged checkpoint is said and the older one used."""
-    from megatron_nlg.config.validate import load_config
-
     prompt = characters(load_config(run / "config.yaml"), [3, 1, 4])
     arguments = ("--prompt", prompt, "--prompt", "", "--greedy", "--max-tokens", "5", "--save")
     with command("generate", run, *arguments, "parallel.pipeline=2") as job:
@@ -106,6 +109,79 @@ def test_the_command(run: Path) -> None:
     for row in rows:
         assert row["step"] == 2 and 1 <= len(row["text"]) <= 5
         assert row["settings"] == {"temperature": 0.0, "top_p": 0.9, "max_tokens": 5, "seed": 0}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+@pytest.mark.slow
+def test_a_file_killed_and_gone_on_with(run: Path, tmp_path: Path) -> None:
+    """The same bytes as undisturbed, no prompt continued twice, and nothing to do the third time."""
+    prompts = [characters(load_config(run / "config.yaml"), [i % 97, 3 * i % 97]) for i in range(40)]
+    (tmp_path / "in.txt").write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+    file = ("generate", run, "--file", tmp_path / "in.txt", "--max-tokens", "25", "--batch-size", "2", "--top-k", "9")
+    out, partial = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.partial"
+    with command(*file, "--out", out) as job:
+        until(lambda: partial.exists() and partial.read_bytes().count(b"\n") >= 2, "two rows")
+        job.kill()
+    assert not out.exists()
+    before = rows_of(partial)
+    assert 2 <= len(before) < 40
+    with partial.open("ab") as torn:
+        torn.write(b'{"index": 5')
+    with command(*file, "--out", out) as job:
+        code, said, err = job.wait()
+    assert (code, said) == (0, "")
+    assert err.endswith(f"{out}: 40 prompts continued, {len(before)} of them before\n") and not partial.exists()
+    rows = rows_of(out)
+    assert [(row["index"], row["prompt"], row["settings"]["seed"]) for row in rows] == [
+        (i, prompt, i) for i, prompt in enumerate(prompts)
+    ]
+    assert all(row in rows for row in before)
+    with command(*file, "--out", tmp_path / "undisturbed.jsonl") as job:
+        assert job.wait()[0] == 0
+    assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_interactive(run: Path) -> None:
+    """Two prompts through a pipe, the second without an end of line; then Ctrl-C while it waits for one more."""
+    prompt = characters(load_config(run / "config.yaml"), [3, 1, 4])
+    line = [sys.executable, "-m", "megatron_nlg.cli", "generate", str(run), "--interactive", "--greedy"]
+    line += ["--max-tokens", "5", "parallel.tensor=2"]
+    done = subprocess.run(
+        line, check=False, input=f"{prompt}\n{prompt}".encode(), capture_output=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.decode().split("> ")[1:]
+    assert first == second and first.endswith("\n") and 1 <= len(first) <= 6 and third == "\n"
+    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin and process.stdout
+    process.stdin.write(f"{prompt}\n".encode())
+    process.stdin.flush()
+    assert process.stdout.readline().decode() == f"> {first}"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0 and out in (b"\n", b"> \n") and b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "x", "--batch-size", "0"], "--batch-size 0: must be 1 or more"),
+        (["--prompt", "x", "--out", "o.jsonl"], "--file and --out belong together"),
+        (["--file", "p.txt"], "--file and --out belong together"),
+        (["--interactive", "--save"], "--save: keeps what --prompt gives"),
+        (["--prompt", "x", "--logprobs", "1"], "--logprobs: are written by --file"),
+        (["--file", "none.txt", "--out", "none/o.jsonl"], "--out none/o.jsonl: none is not a folder"),
+        (["--file", "none.txt", "--out", "o.jsonl"], "--file none.txt: No such file"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert message in refused(capsys, run, *arguments)
 
 
 @pytest.mark.slow

@@ -1,13 +1,23 @@
+"""The next token: against plain loops, and against transformers."""
+
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from megatron_nlg.generation.sampling import Sampling, next_token
+from megatron_nlg.config.errors import InputError
+from megatron_nlg.generation.sampling import Sampling, candidates, next_token
 
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
 
@@ -93,3 +103,58 @@ def test_logits_are_left_as_they_are(values: list[float]) -> None:
     before = logits.clone()
     token = next_token(logits, Sampling(), torch.Generator().manual_seed(0))
     assert torch.equal(logits, before) and 0 <= token < len(values)
+
+
+@given(
+    st.permutations([x / 7 for x in range(-30, 30)]),
+    st.floats(0.2, 3),
+    st.integers(0, 70),
+    st.floats(0.01, 1),
+    st.floats(0.5, 2),
+    st.lists(st.integers(0, 59), max_size=20),
+)
+def test_candidates_are_those_of_transformers(
+    values: list[float], temperature: float, top_k: int, top_p: float, penalty: float, text: list[int]
+) -> None:
+    scores = torch.tensor([values], dtype=torch.float64)
+    if text:
+        scores = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([text]), scores)
+    scores = TemperatureLogitsWarper(temperature)(None, scores)
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(None, scores)
+    want = torch.softmax(TopPLogitsWarper(top_p)(None, scores)[0], 0)
+    how = Sampling(temperature, top_p, top_k=top_k, repetition_penalty=penalty)
+    tokens, shares = candidates(torch.tensor(values, dtype=torch.float64), how, text)
+    got = torch.zeros(60, dtype=torch.float64).index_put((tokens,), shares / shares.sum())
+    # Where sums just reach top_p, rounding decides: one token more or less, the least probable.
+    if set(tokens.tolist()) == set(want.nonzero()[:, 0].tolist()):
+        assert torch.allclose(got, want, atol=1e-9)
+    else:
+        assert abs(len(tokens) - int((want > 0).sum())) == 1
+        held = torch.softmax(scores[0], 0).sort(descending=True).values.cumsum(0)
+        assert (held - top_p).abs().min() < 1e-9
+
+
+@given(st.integers(0, 2**32), st.floats(0.05, 0.999), st.sampled_from([0.1, 1.0, 10.0]))
+def test_sorting_a_part_is_as_good_as_sorting_all(seed: int, top_p: float, spread: float) -> None:
+    """A vocabulary larger than what is sorted at first, with many equals."""
+    logits = torch.randn(3000, generator=torch.Generator().manual_seed(seed)).mul(spread).mul(4).round().div(4)
+    tokens, shares = candidates(logits, Sampling(1.0, top_p))
+    want, order = torch.softmax(logits.double(), 0).sort(descending=True, stable=True)
+    count = int((want.cumsum(0) - want < top_p).sum())
+    assert tokens.tolist() == order[:count].tolist() and torch.equal(shares, want[:count])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_k": -1}, "--top-k -1: must be 0 (all) or more"),
+        ({"repetition_penalty": 0.0}, "--repetition-penalty 0.0: must be above 0"),
+        ({"stop": ("a", "")}, "--stop ('a', ''): must be text that is not empty"),
+        ({"logprobs": -1}, "--logprobs -1: must be 0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Sampling(**settings).check()
+    assert str(error.value) == message
