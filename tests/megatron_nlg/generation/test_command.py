@@ -156,7 +156,7 @@ def test_interactive(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.decode().split("> ")[1:]
     assert first == second and first.endswith("\n") and 1 <= len(first) <= 6 and third == "\n"
-    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(line[:-1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin and process.stdout
     process.stdin.write(f"{prompt}\n".encode())
     process.stdin.flush()
