@@ -20,8 +20,8 @@ from typing import Any
 
 RESULT = Path("benchmarks/results/generation.json")
 SHAPES = {
-    "124M": {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
     "30M": {"n_layer": 6, "n_embd": 384, "n_head": 6, "n_positions": 1024, "vocab_size": 50257},
+    "124M": {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
 }
 PROMPT, NEW = 64, 64
 
@@ -114,9 +114,9 @@ def main() -> int:
                 row = measure(ours, theirs, batch, 8 if args.quick else NEW, 2 if args.quick else args.rounds)
                 result[f"{shape}, batch {batch}"] = row
                 print(f"{shape:6} batch {batch:3} {row}", flush=True)
+                if not args.quick:
+                    RESULT.write_text(json.dumps(result, indent=1) + "\n")
             ours.context.destroy()
-    if not args.quick:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 
