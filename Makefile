@@ -5,14 +5,14 @@
 #   TORCH_INDEX  address of a package index with builds of torch for DEVICE. Without it pip's own configuration decides,
 #                and on most machines that is the CUDA build, which runs on a CPU as well but is several gigabytes large.
 #   WHEELS       folder of wheels for bench-gpu, on a machine without a network; TOY=1 tries it at toy size
-#   JOBS         test files that are run side by side
+#   JOBS         test files that are run side by side: one more than two cores, for some wait for SLURM
 #   CORPUS       folder of texts that the demo trains on, in place of the Python installation's own
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 TORCH_INDEX ?=
 CORPUS ?=
-JOBS ?= 2
+JOBS ?= 3
 WHEELS ?=
 TOY ?=
 
