@@ -17,23 +17,29 @@ cpu)
     "$2/bin/python" -m pip install -c requirements/constraints-cpu.txt -e '.[web]'
     ;;
 ngc)
-    # NGC's torch calls itself 2.x.0a0, which pip takes for older than 2.x.0: it is checked here and kept from pip.
-    python3 - <<'PYTHON' >/tmp/requirements.txt
+    # NGC's torch calls itself 2.x.0a0, which pip takes for older than 2.x.0: it is checked here and kept from pip. The
+    # image pins what it was built with in a constraints file; what the project asks for by itself is let out of it.
+    python3 - /tmp/requirements.txt /tmp/constraints.txt <<'PYTHON'
 import re, sys, tomllib
 from importlib.metadata import version
+from pathlib import Path
 
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 wanted = [*project["dependencies"], *project["optional-dependencies"]["web"]]
 (torch,) = [line for line in wanted if re.match(r"torch\b", line)]
 low, high = (tuple(map(int, bound.split("."))) for bound in re.findall(r"[<>]=?([\d.]+)", torch))
 found = tuple(int(part) for part in re.findall(r"\d+", version("torch"))[:2])
 if not low <= found < high:
     sys.exit(f"this image has torch {version('torch')}, the project needs {torch}: choose another NGC_TAG")
-print(*(line for line in wanted if line != torch), sep="\n")
+name = lambda line: re.split(r"[^\w.-]", line, maxsplit=1)[0].lower().replace("_", "-")
+ours = {name(line) for line in wanted}
+pins = Path("/etc/pip/constraint.txt")
+kept = [line for line in pins.read_text().splitlines() if name(line) not in ours] if pins.exists() else []
+Path(sys.argv[1]).write_text("\n".join(line for line in wanted if line != torch))
+Path(sys.argv[2]).write_text("\n".join([*kept, f"torch=={version('torch')}"]))
 PYTHON
-    python3 -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >/tmp/constraints.txt
-    python3 -m pip install -c /tmp/constraints.txt -r /tmp/requirements.txt
-    python3 -m pip install --no-deps --no-build-isolation -e .
+    PIP_CONSTRAINT='' python3 -m pip install -c /tmp/constraints.txt -r /tmp/requirements.txt
+    PIP_CONSTRAINT='' python3 -m pip install --no-deps --no-build-isolation -e .
     rm /tmp/requirements.txt /tmp/constraints.txt
     ;;
 *)

@@ -90,10 +90,14 @@ def test_the_install_script_keeps_torch_from_pip_in_ngc_images(tmp_path: Path) -
 
     def run(torch: str) -> subprocess.CompletedProcess[str]:
         code = f"import importlib.metadata as m\nm.version = lambda name: {torch!r}\n{script[1]}"
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", code, "requirements.txt", "constraints.txt"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     done = run("2.11.0a0+nv")
-    assert {line for line in wanted if not line.startswith("torch")} <= {*done.stdout.splitlines()}, done.stderr
-    assert "torch" not in {re.split(r"[^\w-]", line)[0] for line in done.stdout.splitlines()}
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "requirements.txt").read_text().splitlines()
+    assert {line for line in wanted if not line.startswith("torch")} <= {*asked}
+    assert "torch" not in {re.split(r"[^\w-]", line)[0] for line in asked}
+    assert (tmp_path / "constraints.txt").read_text() == "torch==2.11.0a0+nv"
     old = run("2.4.0")
     assert old.returncode == 1 and "choose another NGC_TAG" in old.stderr
