@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 
-from megatron_nlg.parallel.counters import Carried, NodeTraffic, carried, write_traffic
+from megatron_nlg.parallel.counters import FOLDER, Carried, NodeTraffic, carried, write_traffic
 from megatron_nlg.parallel.rendezvous import Rendezvous, node_name
 from megatron_nlg.training.callbacks.base import Callback, Run
 
@@ -21,6 +22,11 @@ class Traffic(Callback):
         self.counts = who.local_rank == 0 and who.world_size > who.local_ranks
         self._first: tuple[int, float, Carried] | None = None
         self._last: tuple[int, float, Carried] | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Remove what an earlier job left, which may have had other nodes."""
+        if run.is_main:
+            shutil.rmtree(run.folder / FOLDER, ignore_errors=True)
 
     def on_step_start(self, run: Run, step: int) -> None:
         """Read the counters."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_nlg.parallel.counters import Carried, read_traffic
+from megatron_nlg.parallel.counters import Carried, NodeTraffic, read_traffic, write_traffic
 from megatron_nlg.training.callbacks import traffic
 from megatron_nlg.training.callbacks.traffic import Traffic
 from tests.megatron_nlg.training.callbacks.example import run_in
@@ -43,4 +43,10 @@ def test_other_ranks_and_single_nodes_count_nothing(
     for step in range(1, 9):
         callback.on_step_start(run, step)
     callback.on_end(run, 8, "done")
+    assert read_traffic(tmp_path) == []
+
+
+def test_what_an_earlier_job_left_on_other_nodes_is_removed(tmp_path: Path) -> None:
+    write_traffic(tmp_path, NodeTraffic("gone", 10, 1.5, 2.5, 0.1, "network"))
+    Traffic().on_start(run_in(tmp_path))
     assert read_traffic(tmp_path) == []
