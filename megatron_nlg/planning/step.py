@@ -168,11 +168,13 @@ class StepModel:
 
     def _add_gathers(self, micro_batches: int, out: dict[str, np.ndarray]) -> None:
         """A message that came in shares is gathered by the tensor ranks of the stage, before it is used."""
-        for transfer in self._transfers(micro_batches, 0):
-            if transfer.group == "pipeline":
-                seconds = collective_seconds(self.cluster, "all_gather", transfer.bytes, self.peers["tensor"])
-                out[transfer.phase] += seconds
-                out[transfer.phase][(0, 0) if transfer.phase == "forward" else (-1, -1)] -= seconds
+        for phase, pipe, without in (("forward", 0, (0, 0)), ("backward", -1, (-1, -1))):
+            sent = self._transfers(micro_batches, pipe % self.layout.pipeline)
+            for transfer in sent:
+                if transfer.group == "pipeline" and transfer.phase == phase:
+                    seconds = collective_seconds(self.cluster, "all_gather", transfer.bytes, self.peers["tensor"])
+                    out[phase] += seconds
+                    out[phase][without] -= seconds
 
     def _transfers(self, micro_batches: int, pipe: int) -> Sequence[Transfer]:
         return step_transfers(self.config, self.layout, micro_batches, pipe)

@@ -20,8 +20,10 @@ class Traffic(Callback):
     def __init__(self) -> None:
         who = Rendezvous.from_environment() or Rendezvous()
         self.counts = who.local_rank == 0 and who.world_size > who.local_ranks
-        self._first: tuple[int, float, Carried] | None = None
-        self._last: tuple[int, float, Carried] | None = None
+        self._first: tuple[float, Carried] | None = None
+        self._last: tuple[float, Carried] | None = None
+        self._steps = 0
+        """Steps between the two readings; some may be taken twice, after a rollback."""
 
     def on_start(self, run: Run) -> None:
         """Remove what an earlier job left, which may have had other nodes."""
@@ -30,16 +32,21 @@ class Traffic(Callback):
 
     def on_step_start(self, run: Run, step: int) -> None:
         """Read the counters."""
-        if self.counts and step > run.start_step + 1:
-            self._last = (step, time.monotonic(), carried())
-            self._first = self._first or self._last
+        if not self.counts or (self._first is None and step < run.start_step + 2):
+            return
+        try:
+            self._last = (time.monotonic(), carried())
+        except (OSError, ValueError):  # an adapter that tells nothing is no reason to stop
+            self.counts, self._steps = False, 0
+            return
+        self._steps = 0 if self._first is None else self._steps + 1
+        self._first = self._first or self._last
 
     def on_end(self, run: Run, step: int, status: str) -> None:
         """Write what a step carried; a disk that is full is no reason to fail."""
-        if self._first is None or self._last is None or self._last[0] == self._first[0]:
+        if self._first is None or self._last is None or not self._steps:
             return
-        (step_0, time_0, before), (step_1, time_1, after) = self._first, self._last
-        steps = step_1 - step_0
+        (time_0, before), (time_1, after), steps = self._first, self._last, self._steps
         traffic = NodeTraffic(
             node=node_name(),
             steps=steps,

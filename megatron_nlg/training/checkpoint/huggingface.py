@@ -38,7 +38,15 @@ from megatron_nlg.model.huggingface import (
     to_theirs,
 )
 from megatron_nlg.model.naming import EMBEDDING
-from megatron_nlg.training.checkpoint.format import WEIGHT, Progress, locate, model_identity, problems_of, read_progress
+from megatron_nlg.training.checkpoint.format import (
+    WEIGHT,
+    Progress,
+    locate,
+    model_identity,
+    problems_of,
+    read_progress,
+    steps_in,
+)
 from megatron_nlg.training.checkpoint.publish import publish_alone
 from megatron_nlg.training.checkpoint.reader import Source
 from megatron_nlg.training.checkpoint.state import Piece
@@ -109,10 +117,13 @@ def import_folder(source: Path, run: Path) -> Path:
     Raises InputError for a model of another kind, and naming tensors that are missing, unknown or of another shape.
     """
     config = _run_config(read_json(source / CONFIG, MEND), str(source / CONFIG))
+    _check_target(run)
     with ExitStack() as stack:
         weights = Weights(source, stack)
         _check(weights, config.model)
+        make_folder(run)
         tokenizer = _tokenizer(source, run)
+        write_text(run / "config.yaml", to_yaml(config))  # the checkpoint comes last: with it the run is whole
         by_key = {f"{WEIGHT}.{name.ours}": name for name in names(config.model)}
 
         def content(index: MetadataIndex) -> Tensor:
@@ -121,9 +132,15 @@ def import_folder(source: Path, run: Path) -> Path:
 
         pieces = [_whole_piece(key, _our_shape(name, config.model)) for key, name in by_key.items()]
         identity = model_identity(config) | ({"tokenizer": tokenizer.identity} if tokenizer else {})
-        made = publish_alone(run / "checkpoints", Progress(identity=identity), pieces, content, "convert from-hf")
-    write_text(run / "config.yaml", to_yaml(config))
-    return made
+        return publish_alone(run / "checkpoints", Progress(identity=identity), pieces, content, "convert from-hf")
+
+
+def _check_target(run: Path) -> None:
+    """A new folder, or what an import that was ended has left: never a run that has been trained or imported."""
+    left = {"config.yaml", TOKENIZER, "checkpoints"}
+    there = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    if there - left or steps_in(run / "checkpoints"):
+        raise InputError(f"{run}: something is there already; choose another folder")
 
 
 def _run_config(config: Mapping[str, Any], source: str) -> RunConfig:

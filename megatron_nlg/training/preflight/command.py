@@ -50,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
     for option, value in (("--spares", args.spares), ("--rounds", args.rounds)):
         if value < 0:
             raise InputError(f"{option} {value}: a number from 0 is expected")
+    for name, value, most in (("--slow", args.slow, 1.0), ("--patience", args.patience, float("inf"))):
+        if value is not None and not 0 < value <= most:
+            raise InputError(f"{name} {value:g}: a number above 0{' and at most 1' if most == 1 else ''} is expected")
+    if args.out and not args.out.parent.is_dir():
+        raise InputError(f"--out {args.out}: there is no folder {args.out.parent}")
     expected = _lines(args.nodes_file) if args.nodes_file else []
     leaves = _leaves(args.leaves) if args.leaves else ()
     logs = args.run / "logs" / "preflight"
@@ -120,7 +125,7 @@ def _leaves(path: Path) -> tuple[tuple[str, ...], ...]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"--leaves {path}: can't be read: {error}") from None
-    names = [name for leaf in found.values() for name in leaf] if isinstance(found, dict) else [None]
-    if not all(isinstance(name, str) for name in names):
+    leaves = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(leaf, list) and all(isinstance(name, str) for name in leaf) for leaf in leaves):
         raise InputError(f'--leaves {path}: an object of lists of node names is expected, such as {{"leaf1": ["n1"]}}')
     return tuple(tuple(leaf) for leaf in found.values())

@@ -50,3 +50,27 @@ def test_what_an_earlier_job_left_on_other_nodes_is_removed(tmp_path: Path) -> N
     write_traffic(tmp_path, NodeTraffic("gone", 10, 1.5, 2.5, 0.1, "network"))
     Traffic().on_start(run_in(tmp_path))
     assert read_traffic(tmp_path) == []
+
+
+def test_steps_that_are_taken_again_count_and_a_silent_adapter_does_not_stop_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(monkeypatch, 0, 2)
+    callback, run = Traffic(), run_in(tmp_path)
+    for count, step in enumerate((1, 2, 3, 4, 2, 3)):  # back to step 2 after the fourth
+        monkeypatch.setattr(traffic, "carried", lambda count=count: Carried(100 * count, 0, "network"))
+        callback.on_step_start(run, step)
+    callback.on_end(run, 3, "done")
+    (found,) = read_traffic(tmp_path)
+    assert (found.steps, found.sent_bytes) == (4, 100)
+
+    def silent() -> Carried:
+        raise OSError(22, "Invalid argument")
+
+    callback = Traffic()
+    callback.on_start(run)
+    monkeypatch.setattr(traffic, "carried", silent)
+    for step in range(1, 5):
+        callback.on_step_start(run, step)
+    callback.on_end(run, 4, "done")
+    assert read_traffic(tmp_path) == []

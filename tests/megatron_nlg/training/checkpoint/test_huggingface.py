@@ -215,8 +215,15 @@ def test_a_model_that_gpt2_can_not_be_is_not_exported(override: str, message: st
 
 def test_nothing_is_overwritten(source: Path, tmp_path: Path) -> None:
     import_folder(source, tmp_path / "run")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="something is there already; choose another folder"):
         import_folder(source, tmp_path / "run")
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    (trained / "metrics.jsonl").touch()
+    with pytest.raises(InputError, match="something is there already"):
+        import_folder(source, trained)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # as when the import was killed before its checkpoint was whole
+    import_folder(source, tmp_path / "run")
     with pytest.raises(InputError, match="is there already; choose another folder"):
         export_folder(tmp_path / "run", source, 1 << 40)
     config = build(RunConfig, parse_yaml((tmp_path / "run" / "config.yaml").read_text(), "c"), "c")

@@ -35,8 +35,13 @@ def given(*arguments: str) -> int:
 
 def test_bad_input(tmp_path: Path) -> None:
     (tmp_path / "leaves").write_text('{"leaf1": [1]}')
+    (tmp_path / "text").write_text('{"leaf1": "node1"}')
     for arguments, message in (
         (["--spares", "-1"], "--spares -1: a number from 0"),
+        (["--slow", "0"], "--slow 0: a number above 0 and at most 1"),
+        (["--patience", "-2"], "--patience -2: a number above 0 is"),
+        (["--out", str(tmp_path / "no" / "file")], "--out .*file: there is no folder"),
+        (["--leaves", str(tmp_path / "text")], "--leaves .*: an object of lists of node names"),
         (["--nodes-file", str(tmp_path / "none")], "--nodes-file .*none: can't be read"),
         (["--leaves", str(tmp_path / "leaves")], "--leaves .*: an object of lists of node names"),
     ):
