@@ -81,8 +81,13 @@ def test_two_ray_nodes_make_the_same_bytes(recipe: Path, tmp_path: Path, monkeyp
         cluster.add_node(num_cpus=1)
         setting = f"cluster={{engine: ray, address: '{cluster.address}', tasks: 3, memory_gb_per_cpu: 1}}"
         done = prep(recipe, setting, "--out", tmp_path / "two", environment=dict(os.environ))
+        executor = Cluster(Settings(engine="ray", address=cluster.address, memory_gb_per_cpu=1), tmp_path / "logs")
+        with pytest.raises(InputError, match="document 7: is wrong; mend it"):
+            executor.run(Units("b", write_or_vanish, tmp_path, {"wrong": 0}), lambda _: None)
     finally:
         cluster.shutdown()
+    with pytest.raises(InputError, match=r"cluster.address: .*; start one with `ray start --head`"):
+        executor.run(Units("b", write_or_vanish, tmp_path, {"lives": 0}), lambda _: None)
     assert done.returncode == 0, done.stderr[-3000:]
     assert corpus(tmp_path / "two") == corpus(tmp_path / "one")
 
