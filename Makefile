@@ -38,7 +38,7 @@ demo: venv
 	$(BIN)/megatron-nlg demo $(if $(CORPUS),--corpus "$(CORPUS)")
 
 test: venv
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: venv
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,14 @@ settings.load_profile("project")
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest first, so that workers end together: a slow test counts for thirty."""
+    weights: Counter[str] = Counter()
+    for item in items:
+        weights[str(item.path)] += 30 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[str(item.path)])
 
 
 @pytest.fixture(scope="session")

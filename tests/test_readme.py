@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MADE_BY_OTHER_TESTS = {
     "make demo": '$(BIN)/megatron-nlg demo $(if $(CORPUS),--corpus "$(CORPUS)")',  # tests/megatron_nlg/test_demo.py
-    "make test": "$(BIN)/python -m pytest -n $(JOBS) --dist loadfile",  # this run
+    "make test": "$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder",  # this run
 }
 
 
