@@ -32,6 +32,8 @@ class Stack:
     """Read and written for each parameter after each micro-batch, to add its gradient to the sum."""
     update_bytes: int
     """Read and written once a step for each parameter that a rank updates."""
+    bucket_bytes: int
+    """Read and written once a step for each gradient, where replicas sum them: into a bucket, and back."""
     loss_bytes: tuple[int, int]
     """Read and written for each logit by the loss, in the forward and in the backward pass."""
     interleaves: bool = True
@@ -57,6 +59,7 @@ STACKS: dict[Name, Stack] = {
         weights_gathered=False,
         accumulate_bytes=6,
         update_bytes=62,
+        bucket_bytes=0,  # its gradients lie in contiguous buffers
         loss_bytes=(38, 14),
         cuts_sequence=False,
     ),
@@ -73,6 +76,7 @@ STACKS: dict[Name, Stack] = {
         weights_gathered=True,
         accumulate_bytes=12,
         update_bytes=46,
+        bucket_bytes=0,  # not counted when its factor was fitted
         loss_bytes=(38, 14),
         interleaves=False,  # DeepSpeed's pipeline engine
         cuts_sequence=False,
@@ -89,6 +93,7 @@ STACKS: dict[Name, Stack] = {
         weights_gathered=True,
         accumulate_bytes=12,
         update_bytes=46,
+        bucket_bytes=32,  # copied into the bucket, joined, divided by the replicas, copied to where it belongs
         loss_bytes=(14, 10),
     ),
 }

@@ -208,7 +208,10 @@ class StepModel:
             if transfer.what == "weights" and not stack.weights_gathered:
                 continue
             data += self._seconds(transfer, None if transfer.what == "weights" else stack.gradient_bytes)
-        updated = rank_parameters(self.config, pipe) / (self.layout.copies if stack.weights_gathered else 1)
+        parameters = rank_parameters(self.config, pipe)
+        if self.layout.copies > 1:
+            data += self.accelerator.memory(parameters * stack.bucket_bytes)
+        updated = parameters / (self.layout.copies if stack.weights_gathered else 1)
         return data, self.accelerator.memory(updated * stack.update_bytes)
 
 

@@ -45,7 +45,7 @@ CPU_SHAPES: tuple[tuple[int, int, int], ...] = (
     (512, 256, 1024),
 )
 CPU_SHAPES += ((512, 4096, 256), (1024, 1024, 1024))
-BYTES = {"cpu": (1 << 16, 1 << 19, 1 << 22), "cuda": (1 << 16, 1 << 22, 1 << 26, 1 << 28)}
+BYTES = {"cpu": (1 << 16, 1 << 19, 1 << 22, 1 << 25), "cuda": (1 << 16, 1 << 22, 1 << 26, 1 << 28)}
 """Sizes of buffers of collectives."""
 
 
@@ -254,8 +254,9 @@ def collectives() -> list[list[Any]]:
         # Turns over several buffers: a model's come from memory, and not from the nearest cache.
         buffers = cycle([torch.zeros(size // 4, device=device.torch) for _ in range(8)])
         part = torch.zeros(size // 4 // ranks, device=device.torch)
+        calls = 1 if size >= 1 << 25 else 4
         for name in ("all_reduce", "all_gather", "reduce_scatter", "send"):
-            out.append([name, ranks, size, _together(partial(_call, name, buffers, part), device)])
+            out.append([name, ranks, size, _together(partial(_call, name, buffers, part), device, calls)])
     return out
 
 
@@ -271,24 +272,35 @@ def _call(name: str, buffers: Iterator[Tensor], part: Tensor) -> None:
         _shift(whole, dist.get_rank(), dist.get_world_size())
 
 
-def _together(work: Callable[[], Any], device: Device, repeats: int = 9, calls: int = 4) -> float:
+def _together(work: Callable[[], Any], device: Device, calls: int, repeats: int = 6) -> float:
     """Seconds of a call on the slowest GPU; on a CPU, seconds of work of a rank, the mean of all.
 
-    Ranks that wait for each other's bytes sleep, and leave their core to others: what counts on a CPU is work.
+    Ranks that wait for each other's bytes sleep, and leave their core to others: what counts on a CPU is work. It is
+    measured between products, as a model has it: to wake up, with other things in the caches, is part of it.
     """
     on_cpu = device.torch.type == "cpu"
+    between = _some_products() if on_cpu else lambda: None
     clock = time.process_time if on_cpu else time.perf_counter
-    found = []
-    for _ in range(repeats):
+
+    def rounds(functions: Sequence[Callable[[], Any]]) -> float:
         dist.barrier()
         start = clock()
         for _ in range(calls):
-            work()
+            for function in functions:
+                function()
         _wait(device)
-        found.append((clock() - start) / calls)
+        return (clock() - start) / calls
+
+    found = [rounds([between, work]) - (rounds([between]) if on_cpu else 0.0) for _ in range(repeats)]
     own = torch.tensor(quartile(found[1:]), device=device.torch)
     dist.all_reduce(own, op=dist.ReduceOp.SUM if on_cpu else dist.ReduceOp.MAX)
-    return float(own) / (dist.get_world_size() if on_cpu else 1)
+    return max(1e-6, float(own) / (dist.get_world_size() if on_cpu else 1))
+
+
+def _some_products() -> Callable[[], Any]:
+    """About as much as lies between two collectives of a small model: a few milliseconds."""
+    x, weights = torch.randn(512, 256), [torch.randn(1024, 256) for _ in range(2)]
+    return lambda: [F.linear(x, weight) for weight in weights]
 
 
 def _shift(message: Tensor, rank: int, ranks: int) -> None:
