@@ -8,7 +8,7 @@ stay where they are; keys and values are gathered from all ranks of the context 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 
 if TYPE_CHECKING:
-    from megatron_nlg.model.cache import Cache
+    from megatron_nlg.model.cache import Span
+
+
+class KeptKeys(Protocol):
+    """Keys and values of earlier passes, which a pass adds to."""
+
+    span: Span | None
+    """None: the pass leaves them alone."""
+
+    def extend(self, slot: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take [tokens, rows, groups, size] of a layer; returns [rows, groups, seen, size] of keys and of values."""
 
 
 class ScaledDotProductAttention(nn.Module):
@@ -39,8 +49,8 @@ class ScaledDotProductAttention(nn.Module):
         self.scale = softmax_scale
         self.grouped = config.num_query_groups != config.num_attention_heads
         self.context_group: Any = pg_collection.cp if config.context_parallel_size > 1 else None
-        self.cache: Cache | None = None
-        """Set by a Cache for its time; `cache_slot` is this layer's place in it."""
+        self.cache: KeptKeys | None = None
+        """Set by who keeps keys; `cache_slot` is this layer's place in it."""
         self.cache_slot = 0
 
     def forward(
@@ -99,7 +109,7 @@ class ScaledDotProductAttention(nn.Module):
         batch, heads, sequence, size = out.shape
         return out.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
 
-    def _attend_cached(self, cache: Cache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend_cached(self, cache: KeptKeys, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Queries of new tokens against the cache, which gets their keys and values; shapes as in `forward`."""
         span = cache.span
         assert span is not None

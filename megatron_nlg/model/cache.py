@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.gpt import GPT
-from megatron_nlg.model.lean import run_layers
+from megatron_nlg.model.lean import head_logits, run_stages
 from megatron_nlg.parallel.context import ParallelContext
 
 
@@ -118,33 +117,13 @@ class CachedModel:
         """
         columns = tokens.shape[1]
         self.cache.span = span_of(starts, columns, first_row, self.weight) if cached else None
-        positions = positions_of(starts, columns, tokens.device)
-        out = None
-        for number in range(len(self.chunks)):
-            out = self._chunk(number, tokens, positions, ends)
+        hidden = run_stages(self.chunks, self.context, tokens, positions_of(starts, columns, tokens.device))
         self.cache.span = None
-        return out
-
-    def _chunk(self, number: int, tokens: Tensor, positions: Tensor, ends: Sequence[int]) -> Tensor | None:
-        """Take the pass through one chunk of this rank: receive, compute, send."""
-        chunk, stage, stages = self.chunks[number], self.context.at.pipe, self.context.layout.pipeline
-        if chunk.pre_process:
-            hidden = chunk.embedding(input_ids=tokens, position_ids=positions)  # [tokens, rows, hidden]
-        else:
-            hidden = self.weight.new_empty(tokens.shape[1], tokens.shape[0], chunk.config.hidden_size)
-            dist.recv(hidden, self._rank((stage - 1) % stages), group=self.context.pipeline_group)
-        angles = None if chunk.position_embedding_type != "rope" else chunk.rotary_pos_emb.angles(positions.t())
-        hidden = run_layers(chunk, hidden, angles)
-        if not chunk.post_process:
-            dist.send(hidden.contiguous(), self._rank((stage + 1) % stages), group=self.context.pipeline_group)
-            return None
-        return self._head(chunk, hidden[list(ends), range(len(ends))])
+        return None if hidden is None else self._head(self.chunks[-1], hidden[list(ends), range(len(ends))])
 
     def _head(self, chunk: GPT, hidden: Tensor) -> Tensor | None:
         """hidden [rows, hidden] -> logits on the first tensor rank."""
-        tied = chunk.share_embeddings_and_output_weights
-        weight = chunk.shared_embedding_or_output_weight() if tied else chunk.output_layer.weight
-        part = chunk.mask_padding(F.linear(hidden, weight)).float()
+        part = head_logits(chunk, hidden)
         if self.context.layout.tensor == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.context.layout.tensor)]
@@ -161,6 +140,3 @@ class CachedModel:
         at = replace(self.context.at, pipe=self.context.layout.pipeline - 1, tensor=0)
         dist.broadcast(values, self.context.layout.rank(at), group=self.context.model_group)
         return values.cpu()
-
-    def _rank(self, stage: int) -> int:
-        return self.context.layout.rank(replace(self.context.at, pipe=stage))

@@ -6,6 +6,8 @@ backward pass, and a bias is added within the product. It is tested to give the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +17,38 @@ from megatron.core.models.common.embeddings.rope_utils import apply_rotary_pos_e
 from torch import Tensor
 
 from megatron_nlg.model.gpt import GPT
+from megatron_nlg.parallel.context import ParallelContext
+
+
+def run_stages(chunks: Sequence[GPT], context: ParallelContext, tokens: Tensor, positions: Tensor) -> Tensor | None:
+    """One pass of tokens at positions, both [rows, tokens], through all chunks of all stages, one after the other.
+
+    Collective over the replica. Returns [tokens, rows, hidden size] after the final norm on the last stage, else None.
+    """
+    stage, stages, group = context.at.pipe, context.layout.pipeline, context.pipeline_group
+    before, after = (context.layout.rank(replace(context.at, pipe=(stage + by) % stages)) for by in (-1, 1))
+    out: Tensor | None = None
+    for chunk in chunks:
+        if chunk.pre_process:
+            hidden = chunk.embedding(input_ids=tokens, position_ids=positions)
+        else:
+            weight = next(chunk.parameters())
+            hidden = weight.new_empty(tokens.shape[1], tokens.shape[0], chunk.config.hidden_size)
+            dist.recv(hidden, before, group=group)
+        angles = None if chunk.position_embedding_type != "rope" else chunk.rotary_pos_emb.angles(positions.t())
+        hidden = run_layers(chunk, hidden, angles)
+        if chunk.post_process:
+            out = hidden
+        else:
+            dist.send(hidden.contiguous(), after, group=group)
+    return out
+
+
+def head_logits(chunk: GPT, hidden: Tensor) -> Tensor:
+    """hidden [..., hidden size] -> this tensor rank's part of the logits, fp32, impossible entries at the minimum."""
+    tied = chunk.share_embeddings_and_output_weights
+    weight = chunk.shared_embedding_or_output_weight() if tied else chunk.output_layer.weight
+    return chunk.mask_padding(F.linear(hidden, weight)).float()
 
 
 def run_layers(chunk: GPT, hidden: Tensor, angles: Tensor | None) -> Tensor:
