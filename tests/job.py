@@ -14,16 +14,25 @@ from pathlib import Path
 
 import psutil
 
+from tests.launcher import Forked
+
 MARK = "TEST_JOB"
 PATIENCE = 150
 """Seconds for what takes a few on an idle machine."""
 
 
 class Job:
-    """A python module started in a session of its own, as a terminal would. All its descendants carry its mark."""
+    """A python module started in a session of its own, as a terminal would. All its descendants carry its mark.
 
-    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str] | None = None):
+    With `fork`, the module is megatron_nlg.cli, and its process has the libraries from the beginning.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str] | None = None, fork: bool = False):
         self.mark = uuid.uuid4().hex
+        self.process: Forked | subprocess.Popen[str]
+        if fork:
+            self.process = Forked(arguments, {**os.environ, **(env or {})})
+            return
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
@@ -36,11 +45,16 @@ class Job:
     def wait(self, timeout: float = PATIENCE) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
         out, err = self.process.communicate(timeout=timeout)
+        assert self.process.returncode is not None
         return self.process.returncode, out, err
 
     def alive(self) -> list[psutil.Process]:
         """Processes of this job that have not ended, found by their environment and not by their parents."""
         found = []
+        if isinstance(self.process, Forked):
+            with contextlib.suppress(psutil.Error):
+                found = psutil.Process(self.process.minder).children(recursive=True)
+            return [process for process in found if _lives(process)]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
@@ -63,10 +77,23 @@ class Job:
                 stream.close()
 
 
+def can_fork() -> bool:
+    """Whether commands can be forked: CUDA would not survive it."""
+    from megatron_nlg.parallel.device import local_device_count
+
+    return local_device_count() is None
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 @contextlib.contextmanager
-def command(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Job]:
-    """`megatron-nlg arguments…`; nothing of it is left afterwards."""
-    job = Job("megatron_nlg.cli", [str(argument) for argument in arguments], env)
+def command(*arguments: str | Path, env: Mapping[str, str] | None = None, fresh: bool = False) -> Iterator[Job]:
+    """`megatron-nlg arguments…`; nothing of it is left afterwards. `fresh`: with a Python of its own."""
+    job = Job("megatron_nlg.cli", [str(argument) for argument in arguments], env, fork=not fresh and can_fork())
     try:
         yield job
     finally:

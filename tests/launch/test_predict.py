@@ -60,7 +60,7 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str], words: list[str], s
 
 def test_an_answer_in_seconds() -> None:
     start = time.monotonic()
-    with command(*MT_NLG, "--nodes", "280", "--fixed", "--json") as job:
+    with command(*MT_NLG, "--nodes", "280", "--fixed", "--json", fresh=True) as job:
         code, out, error = job.wait()
     assert code == 0, error
     assert json.loads(out)["fits"]

@@ -24,7 +24,7 @@ from megatron_nlg import cli
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.training.checkpoint.format import problems_of, steps_in
 from megatron_nlg.training.command import seconds_of
-from tests.job import Job, command, until
+from tests.job import Job, can_fork, command, until
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.tiny import tiny
 
@@ -245,7 +245,7 @@ def environment_ranks(config: Path, run: Path, variables: list[dict[str, str]], 
         port = probe.getsockname()[1]
     where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     arguments = ["train", str(config), "--out", str(run), *overrides]
-    jobs = [Job("megatron_nlg.cli", arguments, {**where, **rank}) for rank in variables]
+    jobs = [Job("megatron_nlg.cli", arguments, {**where, **rank}, can_fork()) for rank in variables]
     try:
         yield jobs
     finally:

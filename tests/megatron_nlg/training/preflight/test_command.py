@@ -1,8 +1,6 @@
 """The command on local ranks."""
 
 import json
-import subprocess
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.training.preflight import command
+from tests.job import command as job
 
 
 @pytest.mark.slow
@@ -17,14 +16,14 @@ def test_this_machine_passes_and_a_node_that_should_be_there_does_not(tmp_path: 
     run, nodes = tmp_path / "run", tmp_path / "nodes"
     nodes.write_text("nowhere\n")
     options = ["--run", str(run), "--nproc", "2", "--slow", "0.01", "--patience", "30", "--nodes-file", str(nodes)]
-    command = [sys.executable, "-m", "megatron_nlg.cli", "preflight", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 4, done.stderr
+    with job("preflight", *options) as running:
+        code, _, err = running.wait()
+    assert code == 4, err
     found = json.loads((run / "preflight.json").read_text())
     (name,) = found["good"]
     assert len(found["gemm_tflops"][name]) == 2
-    assert "bad node nowhere: 2 of 2 ranks did not answer" in done.stderr
-    assert "preflight: 1 good nodes, 1 bad" in done.stderr
+    assert "bad node nowhere: 2 of 2 ranks did not answer" in err
+    assert "preflight: 1 good nodes, 1 bad" in err
 
 
 def given(*arguments: str) -> int:

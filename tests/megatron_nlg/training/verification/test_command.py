@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +12,13 @@ from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.parallel import supervisor
 from megatron_nlg.training.verification.command import _report, _supervised, choose
+from tests.job import command
 from tests.tiny import tiny
 
 
-def verify(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "megatron_nlg.cli", "verify", str(config), *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment)
+def verify(config: Path, *words: str) -> tuple[int, str, str]:
+    with command("verify", config, *words, env={"OMP_NUM_THREADS": "1"}) as job:
+        return job.wait()
 
 
 @pytest.fixture
@@ -34,24 +31,26 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_layouts_in_processes_of_their_own(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = verify(config, "--nproc", "2", "--layouts", "3", "--steps", "3", "--out", str(out), "batch.micro=4")
-    assert done.returncode == 0, done.stderr
-    assert "3 of 3 layouts are equal to TP1 PP1 CP1 DP1 ZeRO-1 over 3 steps in fp32" in done.stdout
+    code, said, err = verify(
+        config, "--nproc", "2", "--layouts", "3", "--steps", "3", "--out", str(out), "batch.micro=4"
+    )
+    assert code == 0, err
+    assert "3 of 3 layouts are equal to TP1 PP1 CP1 DP1 ZeRO-1 over 3 steps in fp32" in said
     found = json.loads((out / "verify.json").read_text())
     assert found["config"]["model"]["dropout"] == 0 and found["config"]["batch"]["micro"] == 4
     assert len(found["layouts"]) == 4 and found["failed"] == {}
     assert (out / "verify.png").stat().st_size > 10_000
     assert not (out / "reference").exists()
-    again = verify(config, "--nproc", "1", "--layouts", "1", "--steps", "2", "--out", str(out))
-    assert "1 of 1 layouts are equal" in again.stdout  # and not compared with what three steps gave
-    listed = verify(config, "--nproc", "2", "--layouts", "3", "--list", "batch.micro=4").stdout.split("\n")
+    again = verify(config, "--nproc", "1", "--layouts", "1", "--steps", "2", "--out", str(out))[1]
+    assert "1 of 1 layouts are equal" in again  # and not compared with what three steps gave
+    listed = verify(config, "--nproc", "2", "--layouts", "3", "--list", "batch.micro=4")[1].split("\n")
     assert listed[:-1] == list(found["layouts"])
 
 
 def test_a_folder_that_can_not_be_written_is_named(config: Path) -> None:
-    done = verify(config, "--out", "/proc/none")
-    assert done.returncode == 2
-    assert "--out /proc/none: can't be written" in done.stderr
+    code, _, err = verify(config, "--out", "/proc/none")
+    assert code == 2
+    assert "--out /proc/none: can't be written" in err
 
 
 def test_the_reference_is_the_plainest_layout() -> None:
