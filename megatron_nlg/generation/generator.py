@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from data_prep.tokenizer import Tokenizer
 from megatron_nlg.config.errors import ConfigError, InputError, Problem
 from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
+from megatron_nlg.generation.batch import Batch
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Piece, Result
 from megatron_nlg.generation.sequence import Sequence as Text
@@ -23,17 +20,14 @@ from megatron_nlg.parallel.rng import seed_step
 from megatron_nlg.training.checkpoint.format import model_identity
 from megatron_nlg.training.checkpoint.store import Checkpoints
 
-PREFILL_TOKENS = 8192
-"""Of prompts that are read in one pass, padding included; one prompt may have more."""
-
 
 class Generator:
-    """Weights of a run's newest whole checkpoint, in the layout of `config`.
+    """Weights of a run's newest whole checkpoint, or of `step`'s, in the layout of `config`.
 
     Every method is collective: all ranks call it with the same arguments and get the same results.
     """
 
-    def __init__(self, config: RunConfig, run_folder: Path, tokenizer: Tokenizer):
+    def __init__(self, config: RunConfig, run_folder: Path, tokenizer: Tokenizer, step: int | None = None):
         _check_layout(config)
         self.config, self.tokenizer = config, tokenizer
         self.context = ParallelContext.create(config)
@@ -45,7 +39,7 @@ class Generator:
             chunk.eval()
         checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
         identity = {**model_identity(config), "tokenizer": tokenizer.identity}
-        self.progress, self.damaged = checkpoints.load_weights(self.chunks, identity)
+        self.progress, self.damaged = checkpoints.load_weights(self.chunks, identity, step)
         checkpoints.close()
         # A model may have more entries than its tokenizer, which could not say what they mean.
         self.entries = min(config.model.vocab_size, tokenizer.vocab_size)
@@ -67,20 +61,22 @@ class Generator:
         self, prompts: Sequence[list[int]], sampling: Sequence[Sampling], batch_size: int = 16, slide: bool = False
     ) -> Iterator[Piece]:
         """As `generate`, token by token."""
-        waiting = deque(self._texts(prompts, sampling, slide))
+        waiting = list(self.texts(prompts, sampling, slide))
         if not waiting:
             return
         length = max(len(text.text) + text.sampling.max_tokens for text in waiting)
-        model = self._cached(min(batch_size, len(waiting)), min(length, self.config.model.sequence_length))
-        active: list[Text] = []  # text i has row i of the cache
-        sliding: list[Text] = []
-        while waiting or active or sliding:
-            yield from self._admit(model, waiting, active, sliding)
-            yield from self._retire(model, active, sliding, self._step(model, active))
-            for text in list(sliding):
-                yield (piece := self._slide(model, text))
-                if piece.result:
-                    sliding.remove(text)
+        batch = self.batch(min(batch_size, len(waiting)), length)
+        batch.waiting.extend(waiting)
+        while batch:
+            yield from batch.advance()
+
+    def batch(self, rows: int, length: int) -> Batch:
+        """An empty batch of that many rows for texts of that many tokens, prompt included.
+
+        It takes the cache of the one before it.
+        """
+        longest = self.config.model.sequence_length
+        return Batch(self._cached(rows, min(length, longest)), self.entries, longest)
 
     def tokens(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
         """Continue one prompt up to max_tokens or the document's end; text that is too long is cut at its start."""
@@ -96,10 +92,8 @@ class Generator:
         """Tokens of a prompt; an empty one starts a new document."""
         return self.tokenizer.encode(prompt) or [self.tokenizer.eod]
 
-    # ---- passes ----------------------------------------------------------------------------------------------
-
-    def _texts(self, prompts: Sequence[list[int]], sampling: Sequence[Sampling], slide: bool) -> Iterator[Text]:
-        """The texts to continue, checked."""
+    def texts(self, prompts: Sequence[list[int]], sampling: Sequence[Sampling], slide: bool) -> Iterator[Text]:
+        """Texts for a batch, checked."""
         longest, entries = self.config.model.sequence_length, self.entries
         for index, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
             how.check()
@@ -123,78 +117,6 @@ class Generator:
             self._model = None  # its memory goes before the new one's comes
             self._model = have = CachedModel(self.chunks, self.context, rows, length)
         return have
-
-    def _admit(
-        self, model: CachedModel, waiting: deque[Text], active: list[Text], sliding: list[Text]
-    ) -> Iterator[Piece]:
-        """Read waiting prompts into free rows, as many a pass as PREFILL_TOKENS allow."""
-        while waiting and len(active) + len(sliding) < model.cache.rows:
-            group: list[Text] = []
-            longest = 0
-            while waiting and len(active) + len(sliding) + len(group) < model.cache.rows:
-                size = min(len(waiting[0].text), self.config.model.sequence_length)
-                longest = max(longest, size)
-                if group and longest * (len(group) + 1) > PREFILL_TOKENS:
-                    break
-                group.append(waiting.popleft())
-            first = len(active)
-            active += group
-            windows = [text.text[-self.config.model.sequence_length :] for text in group]
-            logits = model.logits(self._padded(windows), [0] * len(group), [len(w) - 1 for w in windows], first)
-            choices = self._choose(model, logits, group)
-            yield from self._retire(model, active, sliding, choices, first)
-
-    def _step(self, model: CachedModel, active: list[Text]) -> list[list[float]]:
-        """One token more for every active text."""
-        if not active:
-            return []
-        last = self._padded([text.text[-1:] for text in active])
-        logits = model.logits(last, [len(text.text) - 1 for text in active], [0] * len(active))
-        return self._choose(model, logits, active)
-
-    def _retire(
-        self, model: CachedModel, active: list[Text], sliding: list[Text], choices: list[list[float]], first: int = 0
-    ) -> Iterator[Piece]:
-        """Give their tokens to the texts from `first` on; those that end or fill the sequence leave their rows."""
-        pieces = [text.add(choice) for text, choice in zip(active[first:], choices, strict=True)]
-        for row in reversed(range(first, len(active))):  # the last row moves into the gap
-            text, piece = active[row], pieces[row - first]
-            full = len(text.text) > self.config.model.sequence_length
-            if not piece.result and not full:
-                continue
-            moved = active.pop()
-            if moved is not text:
-                active[row] = moved
-                model.cache.move(len(active), row, min(len(moved.text), model.cache.length))
-            if not piece.result:
-                sliding.append(text)
-        yield from pieces
-
-    def _slide(self, model: CachedModel, text: Text) -> Piece:
-        """One token more for a text that is longer than the model's sequence."""
-        window = self._padded([text.text[-self.config.model.sequence_length :]])
-        [choice] = self._choose(model, model.logits(window, [0], [window.shape[1] - 1], cached=False), [text])
-        return text.add(choice)
-
-    def _padded(self, rows: list[list[int]]) -> Tensor:
-        """[rows, longest]; what pads does not matter."""
-        longest = max(map(len, rows))
-        return torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.context.device.torch)
-
-    def _choose(self, model: CachedModel, logits: Tensor | None, texts: list[Text]) -> list[list[float]]:
-        """The next token of each text with its log-probabilities: chosen by one rank, so that all agree."""
-        width = 1 + max((2 * t.sampling.logprobs + 1 for t in texts if t.sampling.logprobs is not None), default=0)
-        values = None
-        if logits is not None:
-            known = logits[:, : self.entries]
-            values = torch.zeros(len(texts), width, dtype=torch.float64)
-            values[:, 0] = known.argmax(-1)
-            for row, text in enumerate(texts):
-                if not text.is_plain:
-                    choice = text.choose(known[row].cpu())
-                    values[row, : len(choice)] = torch.tensor(choice, dtype=torch.float64)
-        shared: list[list[float]] = model.share(values, (len(texts), width)).tolist()
-        return shared
 
 
 def _check_layout(config: RunConfig) -> None:

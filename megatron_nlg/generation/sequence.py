@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -48,6 +48,9 @@ class Piece:
     """Of the prompt."""
     text: str
     """Text that has become certain with it; it may be empty, or that of several tokens."""
+    token: int
+    logprob: TokenLogprob | None = None
+    """Where they were asked for; of the end-of-document token too."""
     result: Result | None = None
     """With the last piece of a text."""
 
@@ -93,23 +96,26 @@ class Sequence:
     def add(self, choice: list[float]) -> Piece:
         """Take what `choose` has given."""
         token, count = int(choice[0]), self.sampling.logprobs
-        if token == self.tokenizer.eod:
-            return self._end("stop", self.stream.end())
-        self.text.append(token)
-        self.generated += 1
+        logprob = None
         if count is not None:
             ids, values = choice[2 : 2 + count], choice[2 + count : 2 + 2 * count]
-            self.logprobs.append(TokenLogprob(choice[1], dict(zip(map(int, ids), values, strict=True))))
-        new = self.stream.add(token)
+            logprob = TokenLogprob(choice[1], dict(zip(map(int, ids), values, strict=True)))
+        if token == self.tokenizer.eod:
+            return self._end("stop", Piece(self.index, self.stream.end(), token, logprob))
+        self.text.append(token)
+        self.generated += 1
+        if logprob:
+            self.logprobs.append(logprob)
+        piece = Piece(self.index, self.stream.add(token), token, logprob)
         if self.stream.stopped:
-            return self._end("stop", new)
+            return self._end("stop", piece)
         if self.generated == self.sampling.max_tokens or len(self.text) == self.limit:
             # The end may complete a stop sequence that an unfinished character had hidden.
-            new += self.stream.end()
-            return self._end("stop" if self.stream.stopped else "length", new)
-        return Piece(self.index, new)
+            piece = replace(piece, text=piece.text + self.stream.end())
+            return self._end("stop" if self.stream.stopped else "length", piece)
+        return piece
 
-    def _end(self, reason: Literal["stop", "length"], new: str) -> Piece:
+    def _end(self, reason: Literal["stop", "length"], piece: Piece) -> Piece:
         tokens = self.text[len(self.text) - self.generated :]
         logprobs = None if self.sampling.logprobs is None else self.logprobs
-        return Piece(self.index, new, Result(self.index, tokens, self.stream.text, reason, logprobs))
+        return replace(piece, result=Result(self.index, tokens, self.stream.text, reason, logprobs))

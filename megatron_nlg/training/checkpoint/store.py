@@ -208,12 +208,21 @@ class Checkpoints:
             progress, damaged = self._load_from(engine, Path(self.settings.load_from), identity, check)
         return progress, damaged
 
-    def load_weights(self, chunks: Sequence[nn.Module], identity: dict[str, Any]) -> tuple[Progress, list[str]]:
+    def load_weights(
+        self, chunks: Sequence[nn.Module], identity: dict[str, Any], step: int | None = None
+    ) -> tuple[Progress, list[str]]:
         """Fill the weights of chunks that no optimizer holds, and say what was wrong with newer checkpoints.
 
-        Raises InputError when there is no checkpoint, or when it differs from `identity` in a setting named there.
+        Only the checkpoint of `step` is taken where that is given. Raises InputError when there is no checkpoint, or
+        when it differs from `identity` in a setting named there.
         """
-        folder, progress, damaged = self._newest_whole(list(candidates(self.folder)))
+        folders = list(candidates(self.folder))
+        if step is not None:
+            there = ", ".join(str(other) for other in sorted(steps_in(self.folder))) or "none"
+            folders = [folder for folder in folders if folder.name == name_of(step)]
+            if not folders:
+                raise InputError(f"{self.folder}: has no checkpoint of step {step}; there are: {there}")
+        folder, progress, damaged = self._newest_whole(folders)
         if folder is None:
             raise InputError(f"{self.folder}: holds no checkpoint; train first, or name the run's folder")
         check_identity({key: progress.identity.get(key) for key in identity}, identity, folder)
