@@ -36,6 +36,7 @@ COMMANDS = {
         "checkpoints into other shapes, from DeepSpeed, from and to Hugging Face",
     ),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
+    "serve": Command("megatron_nlg.serving.command", "serve a run's model over HTTP, as OpenAI's API"),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),
