@@ -17,6 +17,9 @@ from torch import Tensor
 
 WORTH = 8
 """Tokens, and the eighth of a text, that sharing must save: a tree's attention is not the plain causal one."""
+TREE = 512
+"""Tokens of a tree that is not too large in any case; one of more has at most twice its longest text, since attention
+costs the square."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,8 @@ class Batch:
         return max(len(row.tokens) for row in self.rows)
 
 
-def pack(texts: Sequence[Scored], row_tokens: int, batch_tokens: int) -> list[Batch]:
-    """Batches of at most `batch_tokens`, padding included, longest rows first; a row alone may have more.
-
-    A tree has at most `row_tokens`.
-    """
+def pack(texts: Sequence[Scored], batch_tokens: int, tree: int = TREE) -> list[Batch]:
+    """Batches of at most `batch_tokens`, padding included, longest rows first; a row alone may have more."""
     texts = sorted(texts, key=lambda text: text.tokens)
     shared = [0] + [_common(a.tokens, b.tokens) for a, b in pairwise(texts)]
     groups: dict[tuple[int, ...], list[Row]] = {}
@@ -93,7 +93,7 @@ def pack(texts: Sequence[Scored], row_tokens: int, batch_tokens: int) -> list[Ba
         size = sum(lengths) - sum(shared[low + 1 : high]) - depth
         level, worth = min(shared[low + 1 : high], default=lengths[0]), max(WORTH, sum(lengths) / len(lengths) / 8)
         prefix = min(level, *(text.first for text in texts[low:high]), lengths[0])
-        if high - low == 1 or (level - depth >= worth and size <= row_tokens):
+        if high - low == 1 or (level - depth >= worth and size <= max(tree, 2 * max(lengths) - depth)):
             groups.setdefault(tuple(texts[low].tokens[:depth]), []).append(_row(texts[low:high], depth))
         elif level - depth < worth:
             cuts = [i for i in range(low + 1, high) if shared[i] - depth < worth]

@@ -17,8 +17,8 @@ from megatron_nlg.generation.packing import Batch, Row, Scored, pack
 from megatron_nlg.model.cache import Span
 from megatron_nlg.model.lean import head_logits, run_stages
 
-BATCH_TOKENS = 4096
-"""Of one pass, padding included."""
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Of one pass, padding included: what keeps a processor's caches, or a GPU, busy."""
 HEAD_TOKENS = 512
 """Whose logits exist at once: a vocabulary has so many entries that all would need more memory than the model."""
 CAUSAL = Span(rows=slice(0), columns=slice(0), seen=0, mask=None, causal=True)
@@ -63,10 +63,11 @@ class Scorer:
     of context and continuation, the last sequence_length + 1 tokens stay.
     """
 
-    def __init__(self, generator: Generator, batch_tokens: int = BATCH_TOKENS):
-        self.generator, self.batch_tokens = generator, batch_tokens
+    def __init__(self, generator: Generator, batch_tokens: int | None = None):
+        self.generator = generator
         self.chunks, self.context = generator.chunks, generator.context
         self.model = generator.config.model
+        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.context.device.torch.type]
         self._prefix: tuple[int, ...] = ()
         self._kept = Prefix()
 
@@ -77,7 +78,7 @@ class Scorer:
         """
         if not 0 <= top <= self.model.vocab_size:
             raise InputError(f"logprobs {top}: there are {self.model.vocab_size} tokens; ask for 0 to that many")
-        batches = pack(list(self._texts(requests)), 2 * self.model.sequence_length, self.batch_tokens)
+        batches = pack(list(self._texts(requests)), self.batch_tokens)
         layout, mine = self.context.layout, self.context.at.data
         several = layout.world_size > 1
         # Stages work on different batches of a window at the same time.
@@ -195,11 +196,9 @@ class Scorer:
             first = self.context.at.tensor * logits.shape[1]
             own = (token >= first) & (token < first + logits.shape[1])
             found = logits[place, torch.where(own, token - first, 0)].where(own, 0)
-            values, tokens = logits.topk(min(max(1, top), logits.shape[1]), dim=1)
-            if not top:  # of equal ones the first, as argmax elsewhere
-                tokens = logits.argmax(1, keepdim=True)
-            values, tokens = self._merged(values, tokens + first, max(1, top))
-            norm = self._normalizer(logits, values[:, 0])
+            best_here = logits.topk(min(top, logits.shape[1])) if top else logits.max(1, keepdim=True)
+            values, tokens = self._merged(best_here.values, best_here.indices + first, max(1, top))
+            norm = self._normalizer(logits, values[:, :1])
             out[here] = self._summed(found) - norm[place]
             greedy[here] = tokens[place, 0] == token
             if top:
@@ -220,10 +219,8 @@ class Scorer:
         return values.float(), tokens.long()
 
     def _normalizer(self, logits: Tensor, highest: Tensor) -> Tensor:
-        """Logarithm of the sum of all exponentials, [places]."""
-        if self.context.layout.tensor == 1:
-            return logits.logsumexp(1)
-        return highest + self._summed((logits - highest[:, None]).exp_().sum(1)).log()
+        """Logarithm of the sum of all exponentials, [places]; logits, of which `highest` is the maximum, are used up."""
+        return highest[:, 0] + self._summed(logits.sub_(highest).exp_().sum(1)).log()
 
     def _summed(self, values: Tensor) -> Tensor:
         if self.context.layout.tensor > 1:

@@ -12,18 +12,18 @@ TEXTS = st.lists(st.tuples(st.lists(st.integers(0, 1), min_size=1, max_size=40),
 
 @given(TEXTS, st.sampled_from([1, 30, 60]), st.sampled_from([1, 50, 500]), st.booleans())
 def test_every_text_is_found_in_its_row(
-    drawn: list[tuple[list[int], int]], row_tokens: int, batch_tokens: int, shots: bool
+    drawn: list[tuple[list[int], int]], tree: int, batch_tokens: int, shots: bool
 ) -> None:
     beginning = [2] * 30 if shots else []
     texts = [
         Scored(index, beginning + tokens, [7] * min(count, len(tokens))) for index, (tokens, count) in enumerate(drawn)
     ]
-    batches = pack(texts, row_tokens, batch_tokens)
+    batches = pack(texts, batch_tokens, tree)
     seen = []
     for batch in batches:
         assert len(batch.rows) == 1 or len(batch.rows) * batch.columns <= batch_tokens
         for row in batch.rows:
-            assert len(row.entries) == 1 or len(row.tokens) <= row_tokens
+            assert len(row.entries) == 1 or len(row.tokens) <= max(tree, 2 * max(len(t.tokens) for t, _ in row.entries))
             mask = row.mask(batch.columns)
             for text, columns in row.entries:
                 past = [c for c in range(len(row.tokens)) if mask[columns[-1], c]]
@@ -43,11 +43,11 @@ def test_what_is_shared_is_computed_once() -> None:
         for question in range(30)
         for choice in range(4)
     ]
-    batches = pack(texts, row_tokens=150, batch_tokens=320)
+    batches = pack(texts, batch_tokens=320, tree=150)
     assert {len(batch.prefix) for batch in batches} == {100}
     rows = [row for batch in batches for row in batch.rows]
     assert len(rows) == 30 and all(len(row.tokens) == 20 + 4 * 3 for row in rows)
     assert all(len(batch.rows) == 10 for batch in batches)
     one = Scored(0, shots, [5])
-    [batch] = pack([one, Scored(1, shots, [6])], 150, 320)
+    [batch] = pack([one, Scored(1, shots, [6])], 320)
     assert len(batch.rows) == 1 and batch.rows[0].is_chain and batch.rows[0].tokens == shots
