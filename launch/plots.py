@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.report.figure import GRID, INK, MUTED, STYLE, svg
 from data_prep.report.html import COLORS
 from megatron_nlg.planning.footprint import GIB
 from megatron_nlg.planning.step import as_dict
-from megatron_nlg.report.charts import GRID, INK, MUTED, STYLE, svg
 
 if TYPE_CHECKING:
     from megatron_nlg.planning.forecast import Point

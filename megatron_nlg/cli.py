@@ -38,6 +38,9 @@ COMMANDS = {
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
     "serve": Command("megatron_nlg.serving.command", "serve a run's model over HTTP, as OpenAI's API"),
     "evaluate": Command("megatron_nlg.evaluation.command", "a run's model on evaluation tasks, beside published ones"),
+    "hans": Command(
+        "megatron_nlg.evaluation.hans.command", "does the model read, or rely on overlap? HANS, with a report"
+    ),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,30 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.report.figure import STYLE, svg
+
 Floats = NDArray[np.float64]
 
-INK, MUTED, GRID, RESUME = "#1f2937", "#6b7280", "#e5e7eb", "#b91c1c"
+RESUME = "#b91c1c"
 MANY = 1500
 """A curve with more points is drawn as the mean and the range of that many bins."""
-
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"],
-    "font.size": 10,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-}
 
 
 @dataclass(frozen=True)
@@ -82,22 +63,6 @@ def chart(name: str, panels: Sequence[Panel], resumes: Sequence[int], height: fl
             axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         figure.align_ylabels()
         return svg(figure, name)
-
-
-def svg(figure: Any, name: str) -> str:
-    """A matplotlib figure as an SVG element; `name` makes its ids."""
-    out = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # matplotlib's fonts lack it; the reader's browser draws the text
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = out.getvalue()
-    element = text[text.index("<svg ") :]
-    # Its size is the page's business; the view box keeps the proportions. Ids must not meet those of other charts.
-    head, _, rest = element.partition(">")
-    view_box = head[head.index("viewBox") :].split('"')[1]
-    return f'<svg class="chart" viewBox="{view_box}" role="img" aria-label="{name}">' + rest.replace(
-        'id="', f'id="{name}-'
-    ).replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
 
 
 def _draw(ax: Any, series: Series) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import read_json, replacing
+from data_prep.report.figure import GRID, INK, STYLE, svg
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.parallel.layout import Layout
-from megatron_nlg.report.charts import GRID, INK, STYLE, svg
 
 MOST_ROWS = 32
 """With more ranks than this, one replica's first tensor rank of each stage stands for all."""

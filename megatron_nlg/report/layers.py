@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from megatron_nlg.report.charts import STYLE, svg
+from data_prep.report.figure import STYLE, svg
 
 KINDS = {"grad_norm": "gradient norm", "weight_norm": "weight norm", "activation_rms": "RMS of the output"}
 

@@ -1,0 +1,97 @@
+"""Parts of the studies' pages: figures in the project's look, numbers with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from data_prep.report.figure import GRID, INK, MUTED, STYLE, svg
+from data_prep.report.html import COLORS
+
+CHANCE = "#b91c1c"
+
+
+class Drawing:
+    """A figure of ten inches with its axes; `markup` is its SVG once it has been drawn."""
+
+    def __init__(self, name: str, figure: Any, axes: Any):
+        self.name, self.figure, self.axes, self.markup = name, figure, axes, ""
+
+
+@contextmanager
+def drawing(name: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Drawing]:
+    """Axes [rows, columns] in the project's look."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(10, height), layout="constrained")
+        drawn = Drawing(name, figure, figure.subplots(rows, columns, squeeze=False, **options))
+        yield drawn
+        for ax in drawn.axes.flat:
+            ax.tick_params(length=0)
+            ax.set_axisbelow(True)
+        drawn.markup = svg(figure, name)
+
+
+def points(ax: Any, labels: Sequence[str], estimates: Sequence[Mapping[str, Any]], colors: Sequence[str]) -> None:
+    """Values with their intervals, one a line from the top, labels on the left."""
+    places = np.arange(len(labels))[::-1]
+    for place, estimate, color in zip(places, estimates, colors, strict=True):
+        if estimate["value"] is not None:
+            low, high = (estimate[key] if estimate[key] is not None else estimate["value"] for key in ("low", "high"))
+            ax.plot([low, high], [place, place], color=color, linewidth=2.2, alpha=0.45, solid_capstyle="round")
+            ax.plot(estimate["value"], place, "o", color=color, markersize=6)
+    ax.set_yticks(places, [plain(label) for label in labels])
+    ax.set_ylim(-0.7, len(labels) - 0.3)
+    ax.grid(visible=False, axis="y")
+
+
+def reference(ax: Any, at: float, text: str = "", across: str = "x") -> None:
+    """A dashed line at what chance, or no difference, gives."""
+    line = ax.axvline if across == "x" else ax.axhline
+    line(at, color=CHANCE, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=text or None)
+
+
+def plain(text: str) -> str:
+    """A name, not a formula."""
+    return text.replace("$", r"\$")
+
+
+def shown(estimate: Mapping[str, Any], form: str = ".3f", scale: float = 1.0) -> str:
+    """`0.512 (0.481–0.543)`; a dash where there is no number."""
+    if estimate["value"] is None:
+        return "–"
+    value = format(scale * estimate["value"], form)
+    if estimate["low"] is None or estimate["high"] is None:
+        return value
+    return f"{value} ({format(scale * estimate['low'], form)} to {format(scale * estimate['high'], form)})"
+
+
+def percent(estimate: Mapping[str, Any]) -> str:
+    """As `shown`, in percent."""
+    return shown(estimate, ".1f", 100)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number, or a dash."""
+    return "–" if value is None else format(value, form)
+
+
+def header(title: str, lead: str, facts: Sequence[tuple[str, str]]) -> str:
+    """The head of a page: what was studied, and the figures that one looks for first."""
+    cards = "".join(f'<div class="fact"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in facts)
+    return f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n<div class="facts">{cards}</div>'
+
+
+def statement(lines: Sequence[str]) -> str:
+    """A list of plain sentences."""
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+__all__ = ["CHANCE", "COLORS", "GRID", "INK", "MUTED", "drawing", "header", "number", "percent", "plain", "points"]
+__all__ += ["reference", "shown", "statement"]
