@@ -41,6 +41,9 @@ COMMANDS = {
     "hans": Command(
         "megatron_nlg.evaluation.hans.command", "does the model read, or rely on overlap? HANS, with a report"
     ),
+    "bias": Command(
+        "megatron_nlg.evaluation.bias.command", "social bias: occupations, words of groups, published sets; a report"
+    ),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

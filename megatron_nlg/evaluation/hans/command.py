@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or args.run / "hans"
     folders = []
     for step in steps:
-        code, folder = on_ranks(config, args.run, out, step, settings, partial(_score, work))
+        code, folder = on_ranks(config, args.run, out, step, partial(_score, work, settings))
         if code or folder is None:
             return code
         folders.append(folder)
@@ -133,13 +133,19 @@ def _check_lengths(work: Sequence[Unit], tokenizer: Tokenizer, config: RunConfig
 
 
 def _score(
-    work: Sequence[Unit], generator: Generator, terminal: Terminal, folder: Path, job: Mapping[str, Any]
+    work: Sequence[Unit],
+    settings: dict[str, Any],
+    generator: Generator,
+    terminal: Terminal,
+    folder: Path,
+    model: dict[str, Any],
 ) -> None:
+    """On every rank."""
     from megatron_nlg.evaluation.study.ledger import Ledger
     from megatron_nlg.evaluation.study.units import score_units
 
     title = f"HANS, step {generator.progress.step}"
-    score_units(work, Ledger(folder / ROWS, job), generator, terminal, title)
+    score_units(work, Ledger(folder / ROWS, model | settings), generator, terminal, title)
 
 
 def _report(

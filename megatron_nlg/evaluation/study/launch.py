@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from megatron_nlg.generation.generator import Generator
     from megatron_nlg.parallel.supervisor import Terminal
 
-    Task = Callable[[Generator, Terminal, Path, Mapping[str, Any]], None]
-    """(generator, terminal, folder of the checkpoint's rows, what the rows are of) on every rank."""
+    Task = Callable[[Generator, Terminal, Path, dict[str, Any]], None]
+    """(generator, terminal, folder of the checkpoint's rows, what says which model they are of) on every rank."""
 
 ROWS, FIGURES, REPORT = "rows.jsonl", "figures.json", "report.html"
 STEP = "step"
@@ -54,9 +53,7 @@ def load_run(run: Path, overrides: list[str]) -> tuple[RunConfig, Tokenizer]:
     return config, run_tokenizer(config, run)
 
 
-def on_ranks(
-    config: RunConfig, run: Path, out: Path, step: int | None, job: Mapping[str, Any], task: Task
-) -> tuple[int, Path | None]:
+def on_ranks(config: RunConfig, run: Path, out: Path, step: int | None, task: Task) -> tuple[int, Path | None]:
     """Do a task with the checkpoint of `step`, or the newest; returns the exit code and the folder of its rows."""
     from megatron_nlg.config.validate import replica_ranks
     from megatron_nlg.parallel import supervisor
@@ -64,7 +61,7 @@ def on_ranks(
     ranks = supervisor.local_ranks(replica_ranks(config))
     with tempfile.TemporaryDirectory(prefix="megatron-nlg-") as logs:
         told = Path(logs) / STEP
-        code = supervisor.supervise(partial(_rank, config, run, out, step, dict(job), task, told), Path(logs), ranks)
+        code = supervisor.supervise(partial(_rank, config, run, out, step, task, told), Path(logs), ranks)
         folder = out / told.read_text(encoding="utf-8") if told.exists() else None
     return code, folder
 
@@ -74,7 +71,6 @@ def _rank(
     run: Path,
     out: Path,
     step: int | None,
-    job: dict[str, Any],
     task: Task,
     told: Path,
     terminal: Terminal,
@@ -99,7 +95,7 @@ def _rank(
         "tokenizer": generator.tokenizer.identity,
         "precision": config.precision,
     }
-    task(generator, terminal, out / name, model | job)
+    task(generator, terminal, out / name, model)
     generator.context.barrier()
     generator.context.destroy()
     return 0

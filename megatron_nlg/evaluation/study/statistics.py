@@ -117,6 +117,8 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int, resamples: 
             value: Floats = (weights @ top) / (weights @ bottom)
         return value
 
+    if np.count_nonzero(bottom) < 2:  # nothing to draw again
+        return Estimate(float(top.sum() / bottom.sum()), math.nan, math.nan, len(top))
     value, low, high = bootstrap(len(top), statistic, seed, resamples)
     return Estimate(float(value), float(low), float(high), len(top))
 

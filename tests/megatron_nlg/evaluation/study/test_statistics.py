@@ -53,7 +53,9 @@ def test_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:
 def test_ratio_weighs_units_by_what_they_hold() -> None:
     assert ratio([1, 9], [1, 3], seed=0).value == 2.5
     assert ratio([0, 0], [0, 0], seed=0) is NOTHING
-    assert ratio([2, 0], [1, 0], seed=0)[:3] == (2, 2, 2)  # draws without any are left out
+    assert ratio([2, 0, 2], [1, 0, 1], seed=0)[:3] == (2, 2, 2)  # draws without any are left out
+    alone = ratio([2, 0], [1, 0], seed=0)
+    assert alone.as_dict() == {"value": 2, "low": None, "high": None, "size": 2}
 
 
 def test_bootstrap_of_several_figures_at_once() -> None:
