@@ -116,7 +116,7 @@ def evaluate(config: RunConfig, folder: Path, plan: Plan, terminal: Terminal) ->
     """Evaluate as this process's rank."""
     from megatron_nlg.data.tokenizer import run_tokenizer
     from megatron_nlg.evaluation.ranks import Ranks
-    from megatron_nlg.evaluation.study import measure_all
+    from megatron_nlg.evaluation.series import measure_all
     from megatron_nlg.generation.generator import Generator
     from megatron_nlg.generation.scoring import Scorer
 
