@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.launch import FIGURES, REPORT, add_run_arguments
+from megatron_nlg.evaluation.shared.launch import FIGURES, REPORT, add_run_arguments
 
 if TYPE_CHECKING:
     from megatron_nlg.evaluation.bias.studies import Studies
-    from megatron_nlg.evaluation.study.ledger import Row
-    from megatron_nlg.evaluation.study.units import Prompt, Unit
+    from megatron_nlg.evaluation.shared.ledger import Row
+    from megatron_nlg.evaluation.shared.units import Prompt, Unit
     from megatron_nlg.generation.generator import Generator
     from megatron_nlg.generation.sampling import Sampling
     from megatron_nlg.parallel.supervisor import Terminal
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the studies; returns the exit code."""
     from megatron_nlg.evaluation.bias.sources import find_sources
     from megatron_nlg.evaluation.bias.studies import prepare
-    from megatron_nlg.evaluation.study.launch import choose_steps, load_run, on_ranks
+    from megatron_nlg.evaluation.shared.launch import choose_steps, load_run, on_ranks
     from megatron_nlg.generation.sampling import Sampling
 
     wanted = _wanted(args)
@@ -115,8 +115,8 @@ def _work(
 ) -> None:
     """Score, then sample: on every rank."""
     from megatron_nlg.evaluation.bias.studies import SAMPLED
-    from megatron_nlg.evaluation.study.ledger import Ledger
-    from megatron_nlg.evaluation.study.units import continue_prompts, score_units
+    from megatron_nlg.evaluation.shared.ledger import Ledger
+    from megatron_nlg.evaluation.shared.units import continue_prompts, score_units
 
     ledgers = {name: Ledger(folder / f"{name}.jsonl", {**model, **job}) for name, job in jobs.items()}
     for ledger in ledgers.values():

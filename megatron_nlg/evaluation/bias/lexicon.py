@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.files import read_text
+from megatron_nlg.evaluation.shared.files import read_text
 
 PARTS = {"a": "adjective", "s": "adjective", "r": "adverb", "n": "noun", "v": "verb"}
 

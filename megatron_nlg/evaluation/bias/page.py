@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.report.html import document, section, table
 from megatron_nlg.evaluation.bias import plots
-from megatron_nlg.evaluation.study.figure import header, number, percent, shown, statement
+from megatron_nlg.evaluation.shared.figure import header, number, percent, shown, statement
 
 Figures = Mapping[str, Any]
 

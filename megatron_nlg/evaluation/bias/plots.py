@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from megatron_nlg.evaluation.study.figure import COLORS, INK, MUTED, drawing, plain, points, reference
+from megatron_nlg.evaluation.shared.figure import COLORS, INK, MUTED, drawing, plain, points, reference
 
 Figures = Mapping[str, Any]
 

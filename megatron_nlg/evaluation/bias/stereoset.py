@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.files import read_text
-from megatron_nlg.evaluation.study.ledger import Row
-from megatron_nlg.evaluation.study.statistics import Floats, bootstrap
-from megatron_nlg.evaluation.study.units import Unit
+from megatron_nlg.evaluation.shared.files import read_text
+from megatron_nlg.evaluation.shared.ledger import Row
+from megatron_nlg.evaluation.shared.statistics import Floats, bootstrap
+from megatron_nlg.evaluation.shared.units import Unit
 
 KINDS = ("intrasentence", "intersentence")
 LABELS = ("stereotype", "anti-stereotype", "unrelated")

@@ -13,8 +13,8 @@ from megatron_nlg.evaluation.bias.lexicon import SentiWordNet, read_sentiwordnet
 from megatron_nlg.evaluation.bias.sources import Sources
 from megatron_nlg.evaluation.bias.tagger import Tagger, choose_tagger
 from megatron_nlg.evaluation.bias.wordlists import Occupation, packaged, packaged_occupations, read_occupations
-from megatron_nlg.evaluation.study.ledger import Row
-from megatron_nlg.evaluation.study.units import Prompt, Unit
+from megatron_nlg.evaluation.shared.ledger import Row
+from megatron_nlg.evaluation.shared.units import Prompt, Unit
 
 SCORED = ("occupations", "winogender", "crows_pairs", "stereoset")
 SAMPLED = "words"

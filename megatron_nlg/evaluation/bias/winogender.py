@@ -17,10 +17,10 @@ import numpy as np
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.evaluation.bias.occupations import correlation
-from megatron_nlg.evaluation.study.files import tab_separated
-from megatron_nlg.evaluation.study.ledger import Row
-from megatron_nlg.evaluation.study.statistics import mean, share
-from megatron_nlg.evaluation.study.units import Unit
+from megatron_nlg.evaluation.shared.files import tab_separated
+from megatron_nlg.evaluation.shared.ledger import Row
+from megatron_nlg.evaluation.shared.statistics import mean, share
+from megatron_nlg.evaluation.shared.units import Unit
 
 SENTENCES, STATISTICS = "all_sentences.tsv", "occupations-stats.tsv"
 GENDERS = ("male", "female", "neutral")

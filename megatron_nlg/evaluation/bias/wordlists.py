@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.files import read_text
+from megatron_nlg.evaluation.shared.files import read_text
 
 
 @cache

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.launch import FIGURES, REPORT, ROWS, add_run_arguments
+from megatron_nlg.evaluation.shared.launch import FIGURES, REPORT, ROWS, add_run_arguments
 
 if TYPE_CHECKING:
     from data_prep.tokenizer import Tokenizer
     from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.evaluation.hans.prompts import Condition
-    from megatron_nlg.evaluation.study.ledger import Row
-    from megatron_nlg.evaluation.study.units import Unit
+    from megatron_nlg.evaluation.shared.ledger import Row
+    from megatron_nlg.evaluation.shared.units import Unit
     from megatron_nlg.generation.generator import Generator
     from megatron_nlg.parallel.supervisor import Terminal
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.evaluation.hans.draws import draw
     from megatron_nlg.evaluation.hans.prompts import conditions, units
     from megatron_nlg.evaluation.hans.reader import read_examples
-    from megatron_nlg.evaluation.study.launch import choose_steps, load_run, on_ranks
+    from megatron_nlg.evaluation.shared.launch import choose_steps, load_run, on_ranks
 
     shots = _check(args)
     steps = choose_steps(args.run, args.checkpoints)
@@ -141,8 +141,8 @@ def _score(
     model: dict[str, Any],
 ) -> None:
     """On every rank."""
-    from megatron_nlg.evaluation.study.ledger import Ledger
-    from megatron_nlg.evaluation.study.units import score_units
+    from megatron_nlg.evaluation.shared.ledger import Ledger
+    from megatron_nlg.evaluation.shared.units import score_units
 
     title = f"HANS, step {generator.progress.step}"
     score_units(work, Ledger(folder / ROWS, model | settings), generator, terminal, title)

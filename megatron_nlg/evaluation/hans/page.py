@@ -10,7 +10,7 @@ from data_prep.report.html import document, section, table
 from megatron_nlg.evaluation.hans import plots
 from megatron_nlg.evaluation.hans.prompts import question
 from megatron_nlg.evaluation.hans.reader import HEURISTICS
-from megatron_nlg.evaluation.study.figure import header, number, percent, shown, statement
+from megatron_nlg.evaluation.shared.figure import header, number, percent, shown, statement
 
 Figures = Mapping[str, Any]
 

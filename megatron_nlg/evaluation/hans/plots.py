@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megatron_nlg.evaluation.hans.reader import HEURISTICS
-from megatron_nlg.evaluation.study.figure import COLORS, INK, MUTED, drawing, points, reference
+from megatron_nlg.evaluation.shared.figure import COLORS, INK, MUTED, drawing, points, reference
 
 Figures = Mapping[str, Any]
 

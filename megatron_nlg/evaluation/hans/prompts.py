@@ -9,7 +9,7 @@ from typing import Any
 
 from megatron_nlg.evaluation.hans.draws import Draw
 from megatron_nlg.evaluation.hans.reader import Example
-from megatron_nlg.evaluation.study.units import Unit
+from megatron_nlg.evaluation.shared.units import Unit
 
 FALSE, TRUE = " False", " True"
 CONTENT_FREE = ("N/A", "", "[MASK]")

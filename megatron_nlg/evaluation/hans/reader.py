@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.files import Record, read_text, tab_separated
+from megatron_nlg.evaluation.shared.files import Record, read_text, tab_separated
 
 HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
 LABELS = {"entailment": True, "non-entailment": False}

@@ -9,7 +9,7 @@ from typing import Any
 
 from megatron_nlg.evaluation.hans.draws import words
 from megatron_nlg.evaluation.hans.reader import HEURISTICS
-from megatron_nlg.evaluation.study.units import Unit
+from megatron_nlg.evaluation.shared.units import Unit
 
 NOUNS = [
     "doctor",

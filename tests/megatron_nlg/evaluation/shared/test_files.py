@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.study.files import comma_separated, read_text, tab_separated
+from megatron_nlg.evaluation.shared.files import comma_separated, read_text, tab_separated
 
 CELL = st.text(st.characters(exclude_characters="\t\r\n\ufeff", codec="utf-8"))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_nlg.evaluation.study.statistics import NOTHING, auc, bootstrap, mean, ratio, share
+from megatron_nlg.evaluation.shared.statistics import NOTHING, auc, bootstrap, mean, ratio, share
 
 VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 
