@@ -37,7 +37,8 @@ class Forked:
         socket.send_fds(_launcher(), [json.dumps(request).encode()], [out_there, err_there, report_there])
         for there in (out_there, err_there, report_there):
             os.close(there)
-        self.stdout, self.stderr, self._report = (os.fdopen(fd, "rb", buffering=0) for fd in (out, err, report))
+        self.stdout, self.stderr = os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8")
+        self._report = os.fdopen(report, "rb", buffering=0)
         self.minder, self.pid = map(int, self._report.readline().split())
 
     def communicate(self, timeout: float) -> tuple[str, str]:
@@ -70,9 +71,13 @@ class Forked:
             self.wait()
         return self.returncode
 
+    def send_signal(self, number: int) -> None:
+        """To the process itself."""
+        os.kill(self.pid, number)
+
     def terminate(self) -> None:
         """SIGTERM."""
-        os.kill(self.pid, signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def _end(self, reported: bytes) -> None:
         if self.returncode is None:
