@@ -44,6 +44,9 @@ COMMANDS = {
     "bias": Command(
         "megatron_nlg.evaluation.bias.command", "social bias: occupations, words of groups, published sets; a report"
     ),
+    "samples": Command(
+        "megatron_nlg.evaluation.samples.command", "fixed prompts of many kinds, continued by checkpoints side by side"
+    ),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

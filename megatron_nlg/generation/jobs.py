@@ -92,8 +92,9 @@ class Job:
         index = row.get("index")
         differs = "an index that the file does not have"
         if isinstance(index, int) and 0 <= index < len(self.prompts):
-            how = asdict(self.settings(index)) | {"stop": list(self.sampling.stop)}
-            wanted = {"prompt": self.prompts[index], "step": self.step, "settings": how}
+            how = self.settings(index)
+            settings = asdict(how) | {"stop": list(how.stop)}
+            wanted = {"prompt": self.prompts[index], "step": self.step, "settings": settings}
             differs = ", ".join(f"another {key}" for key, value in wanted.items() if row.get(key) != value)
         if differs:
             raise InputError(f"{path}: holds rows of another job ({differs}); delete it, or choose another --out")

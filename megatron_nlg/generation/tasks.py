@@ -68,22 +68,26 @@ def _in_order(results: Iterator[Result]) -> Iterator[Result]:
 def write_all(
     prompts: Sequence[str], sampling: Sampling, batch_size: int, out: Path, generator: Generator, terminal: Terminal
 ) -> None:
-    """Continue what `out` does not have yet, with progress."""
+    """Continue what `out` does not have yet."""
+    run_job(Job(prompts, sampling, out, generator.progress.step), batch_size, generator, terminal)
+
+
+def run_job(job: Job, batch_size: int, generator: Generator, terminal: Terminal) -> None:
+    """Do what is left of a job, with progress."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    job = Job(prompts, sampling, out, generator.progress.step)
     finished = job.finished()
     generator.context.barrier()  # all have read before one writes
-    left = [index for index in range(len(prompts)) if index not in finished]
+    left = [index for index in range(len(job.prompts)) if index not in finished]
     console = Console(file=terminal.err, highlight=False)
     columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = generator.context.is_main and console.is_terminal
     with Progress(*columns, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=len(prompts), completed=len(finished))
+        task = bar.add_task("", total=len(job.prompts), completed=len(finished))
         if generator.context.is_main:
             job.drop_torn_end()
-        tokens = [generator.encode(prompts[index]) for index in left]
+        tokens = [generator.encode(job.prompts[index]) for index in left]
         for result in generator.generate(tokens, [job.settings(index) for index in left], batch_size, slide=True):
             if generator.context.is_main:
                 job.append(replace(result, index=left[result.index]))
@@ -91,7 +95,7 @@ def write_all(
     if generator.context.is_main:
         job.publish()
         again = f", {len(finished)} of them before" if finished else ""
-        print(f"{out}: {len(prompts)} prompts continued{again}", file=terminal.err, flush=True)
+        print(f"{job.out}: {len(job.prompts)} prompts continued{again}", file=terminal.err, flush=True)
 
 
 # ---- a conversation ------------------------------------------------------------------------------------------------
