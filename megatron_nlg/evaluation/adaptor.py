@@ -14,7 +14,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.evaluation.journal import Journal
+from megatron_nlg.evaluation.journal import Journal, key_of
 from megatron_nlg.evaluation.ranks import Ranks
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.scoring import Request
@@ -29,9 +29,10 @@ Advance = Callable[[int, int], None]
 class ParallelLM(TemplateLM):  # type: ignore[misc] # lm_eval is untyped
     """log-likelihoods and texts for lm-evaluation-harness. Lives on rank 0."""
 
-    def __init__(self, ranks: Ranks, journal: Journal | None = None, advance: Advance | None = None):
+    def __init__(self, ranks: Ranks, checkpoint: str = "", journal: Journal | None = None):
         super().__init__()
-        self.ranks, self.journal, self.advance = ranks, journal, advance
+        self.ranks, self.checkpoint, self.journal = ranks, checkpoint, journal
+        self.advance: Advance | None = None
         self.tokens = ranks.generator.tokenizer
         self.max_length = ranks.generator.config.model.sequence_length
         self.cut = 0
@@ -138,34 +139,37 @@ class ParallelLM(TemplateLM):  # type: ignore[misc] # lm_eval is untyped
     ) -> Any:
         """Answers in the order of the requests: those of the journal, and those that `compute` finds."""
         answers: list[Any] = [None] * len(requests)
-        keys = [self.journal.key(r.task_name, kind, r.args) if self.journal else "" for r in requests]
-        todo = []
-        for number, key in enumerate(keys):
-            if self.journal and key in self.journal.answers:
-                answers[number], cut = self.journal.answers[key]
-                self.cut += cut
-            else:
-                todo.append(number)
-        self._show(len(requests) - len(todo), len(requests))
-        count = len(requests) - len(todo)
+        places: dict[str, list[int]] = {}  # equal requests are computed once, unless their answers are drawn
+        for number, request in enumerate(requests):
+            drawn = [number] if kind == "generate_until" and request.args[1].get("do_sample") else []
+            places.setdefault(key_of(self.checkpoint, request.task_name, kind, [*request.args, *drawn]), []).append(
+                number
+            )
+        count = 0
+
+        def take(key: str, answer: Any, cut: bool) -> None:
+            nonlocal count
+            for number in places[key]:
+                answers[number] = answer
+            count, self.cut = count + len(places[key]), self.cut + cut * len(places[key])
+            if self.advance:
+                self.advance(count, len(requests))
+
+        known = self.journal.answers if self.journal else {}
+        todo = [key for key in places if key not in known]
+        for key in places.keys() & known.keys():
+            take(key, *known[key])
 
         def done(index: int, answer: Any, cut: bool = False) -> None:
-            nonlocal count
-            number, count = todo[index], count + 1
-            answers[number], self.cut = answer, self.cut + cut
             if self.journal:
-                request = requests[number]
+                request = requests[places[todo[index]][0]]
                 about = {"task": request.task_name, "kind": kind, "doc": request.doc_id, "choice": request.idx}
-                self.journal.add(keys[number], [answer, cut], **about)
-            self._show(count, len(requests))
+                self.journal.add(todo[index], [answer, cut], **about)
+            take(todo[index], answer, cut)
 
         if todo:
-            compute([requests[number] for number in todo], done)
+            compute([requests[places[key][0]] for key in todo], done)
         return answers
-
-    def _show(self, done: int, of: int) -> None:
-        if self.advance:
-            self.advance(done, of)
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
         """As TemplateLM.loglikelihood encodes them, each text once and all in one call of the tokenizer."""

@@ -13,14 +13,20 @@ from megatron_nlg.config.errors import InputError
 from megatron_nlg.generation.jobs import append_row
 
 
+def key_of(checkpoint: str, task: str, kind: str, arguments: Sequence[Any]) -> str:
+    """What an answer depends on."""
+    text = json.dumps([checkpoint, task, kind, *arguments], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 class Journal:
-    """A JSONL file of answers, each keyed by checkpoint, task, kind and text of its request.
+    """A JSONL file of answers by key.
 
     Answers of other checkpoints, tasks and settings may stand in the same file and are left alone.
     """
 
-    def __init__(self, path: Path, checkpoint: str):
-        self.path, self.checkpoint = path, checkpoint
+    def __init__(self, path: Path):
+        self.path = path
         self.answers: dict[str, Any] = {}
         if not path.exists():
             return
@@ -36,11 +42,6 @@ class Journal:
                 raise InputError(
                     f"{path}, line {number}: is no answer of an evaluation; delete the line, or choose another --out"
                 ) from None
-
-    def key(self, task: str, kind: str, arguments: Sequence[Any]) -> str:
-        """Of a request."""
-        text = json.dumps([self.checkpoint, task, kind, *arguments], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def add(self, key: str, answer: Any, **about: Any) -> None:
         """Write an answer, with what a reader of the file may want to know."""

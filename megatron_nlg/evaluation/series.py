@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 def measure_all(ranks: Ranks, folder: Path, plan: Plan, terminal: Terminal) -> None:
     """Evaluate each task; results.json and results.png are written after each, the table at the end."""
     generator = ranks.generator
-    lm = ParallelLM(ranks, Journal(plan.out / ANSWERS, checkpoint_of(generator, folder)))
+    lm = ParallelLM(ranks, checkpoint_of(generator, folder), Journal(plan.out / ANSWERS))
     about = {
         "run": folder.resolve().name,
         "step": generator.progress.step,
-        "checkpoint": lm.journal.checkpoint if lm.journal else None,
+        "checkpoint": lm.checkpoint,
         "limit": plan.limit,
         "same_shots": plan.source.same_shots,
     }

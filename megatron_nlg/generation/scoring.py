@@ -219,7 +219,7 @@ class Scorer:
         return values.float(), tokens.long()
 
     def _normalizer(self, logits: Tensor, highest: Tensor) -> Tensor:
-        """Logarithm of the sum of all exponentials, [places]. `highest` is the maximum; logits are used up."""
+        """Logarithm of the sum of all exponentials, [places]. Uses up the logits; `highest` is their maximum."""
         return highest[:, 0] + self._summed(logits.sub_(highest).exp_().sum(1)).log()
 
     def _summed(self, values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_sets(folder: Path, rows: int = 6) -> Path:
     """All nine sets; PiQA, WinoGrande and WiC with files of examples."""
-    said = [f"{NAMES[i % 6]} saw {THINGS[i % 5]} and told {NAMES[(i + 1) % 6]} of it" for i in range(rows)]
+    said = [f"{NAMES[i % 6]} saw {THINGS[i % 5]} and told {NAMES[(i + 1) % 6]} of it in {i}" for i in range(rows)]
     lines(
         folder / "lambada" / "lambada_test.jsonl",
         [{"text": f"{text}. It was {THINGS[i % 5]}"} for i, text in enumerate(said)],

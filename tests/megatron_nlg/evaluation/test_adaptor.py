@@ -155,7 +155,7 @@ def twice(run: Path, data: Path, path: Path) -> tuple[list[int], list[Any], list
             return super().score(requests, top)
 
     def go(checkpoint: str = "one") -> None:
-        lm = ParallelLM(Ranks(generator, Counting(generator)), Journal(path, checkpoint))
+        lm = ParallelLM(Ranks(generator, Counting(generator)), checkpoint, Journal(path))
         counts.append(0)
         task = build_task("piqa", 3, Source(data))
         found.append((measure(lm, task), lm.cut))
@@ -167,6 +167,10 @@ def twice(run: Path, data: Path, path: Path) -> tuple[list[int], list[Any], list
     go()
     assert sorted(path.read_bytes().split(b"\n")) == sorted(whole.split(b"\n"))
     go("another checkpoint")
+    lm = ParallelLM(Ranks(generator, Counting(generator)))
+    lm.loglikelihood(asked("loglikelihood", LOGLIKELIHOODS[:3] * 2))
+    drawn = [("Ada", {"do_sample": True, "temperature": 2.0, "max_gen_toks": 9, "until": []})] * 3
+    assert len(set(lm.generate_until(asked("generate_until", drawn)))) == 3
     refused = []
     lm = ParallelLM(Ranks(generator, Scorer(generator)))
     for wrong in (("a", "told " * 200), ("  ", "x")):
@@ -183,7 +187,7 @@ def test_nothing_is_computed_twice(world: World, small: tuple[Path, Path, Any], 
     run, data, _ = small
     [(counts, found, refused)] = world.run(1, twice, run, data, tmp_path / "answers.jsonl")
     assert counts[:4] == [0, 10, 0, 0]  # the second job asks for nothing
-    assert 0 < counts[4] < 10 and counts[5:] == [0, 10]
+    assert 0 < counts[4] < 10 and counts[5:] == [0, 10, 3]
     assert found[0] == found[1] == found[2] == found[3] and found[0][0]["documents"] == 5
     for said, what in zip(
         refused, ("longer than the model's sequence", "a context of spaces", "leaves no room"), strict=True
