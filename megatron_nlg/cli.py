@@ -24,7 +24,7 @@ COMMANDS = {
     "prep": Command("data_prep.command", "raw text to tokens and a blend"),
     "check": Command("megatron_nlg.config.command", "resolve a config, list its problems, its layout, size and memory"),
     "index": Command("megatron_nlg.data.command", "build a run's sample indices beforehand, with progress"),
-    "train": Command("megatron_nlg.training.command", "train, or go on with a run"),
+    "train": Command("megatron_nlg.evaluation.live", "train, or go on with a run"),
     "verify": Command(
         "megatron_nlg.training.verification.command", "train one config in many layouts: are they equal?"
     ),

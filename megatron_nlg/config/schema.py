@@ -271,6 +271,16 @@ class Evaluation(Section):
     """Steps between validations; 0 for none but the one at the end."""
     batches: Count = 10
     """Global batches a source is validated on; 0 switches validation off."""
+    tasks: Annotated[tuple[str, ...], BeforeValidator(_pair)] = ()
+    """Tasks of `megatron-nlg evaluate` that the model is measured on as it trains; results go to events.jsonl."""
+    task_interval: Count = 0
+    """Steps between these measurements; 0 for none."""
+    task_limit: Positive = 200
+    """Documents of each task, the first ones."""
+    task_shots: Count = 0
+    """Examples in their prompts."""
+    task_data: str | None = None
+    """Folder with the tasks' sets in their published files; None: the Hugging Face hub."""
 
 
 class Checkpoint(Section):

@@ -158,6 +158,7 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
             "loss_scale", f"is for fp16, and precision is {config.precision}", "remove it, or change precision"
         )
     yield from _schedule_problems(config)
+    yield from _task_problems(config)
     yield from _sequence_warmup_problems(config)
     yield from _data_problems(config)
     yield from _fault_problems(config)
@@ -245,6 +246,27 @@ def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
             f"steps of {ramp.increment} from {ramp.start} do not reach batch.global {config.batch.global_}",
             f"nearest increments: {_nearest_divisors(config.batch.global_ - ramp.start, ramp.increment)}",
         )
+
+
+def _task_problems(config: RunConfig) -> Iterator[Problem]:
+    """Task evaluation while training: the model must lie whole on its replica's ranks, sequences uncut."""
+    evaluation, parallel = config.evaluation, config.parallel
+    if bool(evaluation.task_interval) != bool(evaluation.tasks):
+        given, other = ("tasks", "task_interval") if evaluation.tasks else ("task_interval", "tasks")
+        yield Problem(f"evaluation.{given}", f"is set without evaluation.{other}", f"set evaluation.{other} too")
+    if not evaluation.tasks:
+        return
+    for key, value, cut in (
+        ("zero_stage", parallel.zero_stage, parallel.zero_stage == 3),
+        ("sequence", "true", parallel.sequence),
+        ("context", parallel.context, parallel.context > 1),
+    ):
+        if cut:
+            yield Problem(
+                f"parallel.{key}",
+                f"{value}: evaluation.tasks can't be measured on such a model while it trains",
+                "change it, or leave evaluation.tasks out and run `megatron-nlg evaluate` on checkpoints",
+            )
 
 
 def _sequence_warmup_problems(config: RunConfig) -> Iterator[Problem]:

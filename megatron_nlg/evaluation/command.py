@@ -78,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.run / "config.yaml", [*ONE_RANK, *args.overrides])
     ranks = supervisor.local_ranks(args.nproc or replica_ranks(config))
     replicas = max(1, ranks // replica_ranks(config))
-    batch = ["batch.micro=1", f"batch.global={replicas}", "batch.ramp=null"]  # nothing is trained
-    config = load_config(args.run / "config.yaml", [*ONE_RANK, *batch, *args.overrides])
+    # Nothing is trained; and ranks wait for one that builds requests, which may take longer than a training step.
+    settled = ["batch.micro=1", f"batch.global={replicas}", "batch.ramp=null", "distributed.timeout_seconds=86400"]
+    config = load_config(args.run / "config.yaml", [*ONE_RANK, *settled, *args.overrides])
     supervisor.quiet_libraries()
     supervisor.prepare_fork()
     from megatron_nlg.data.tokenizer import run_tokenizer
@@ -125,10 +126,7 @@ def evaluate(config: RunConfig, folder: Path, plan: Plan, terminal: Terminal) ->
     if generator.context.is_main:
         for problem in generator.damaged:
             print(f"damaged checkpoint {problem}; an older one is used", file=terminal.err, flush=True)
-        measure_all(ranks, folder, plan, terminal)
-        ranks.close()
-    else:
-        ranks.follow()
+    ranks.lead(partial(measure_all, ranks, folder, plan, terminal))
     generator.context.barrier()
     generator.context.destroy()
     return 0

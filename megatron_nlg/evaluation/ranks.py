@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -12,12 +12,17 @@ from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.scoring import Request, Score, Scorer
 from megatron_nlg.generation.sequence import Result
 
+T = TypeVar("T")
+
 
 class Ranks:
-    """A Generator's ranks. Rank 0 calls `score`, `generate` and, at the end, `close`; the others call `follow`."""
+    """A Generator's ranks. Rank 0 calls `score` and `generate` inside `lead`, where the others follow.
 
-    def __init__(self, generator: Generator, scorer: Scorer):
-        self.generator, self.scorer = generator, scorer
+    `beat` is called on every rank with each result.
+    """
+
+    def __init__(self, generator: Generator, scorer: Scorer, beat: Callable[[], None] = lambda: None):
+        self.generator, self.scorer, self.beat = generator, scorer, beat
 
     def score(self, requests: Sequence[Request]) -> Iterator[Score]:
         """As Scorer.score."""
@@ -37,12 +42,24 @@ class Ranks:
             for _ in self._do(*job):
                 pass
 
+    def lead(self, work: Callable[[], T]) -> T | None:
+        """Do the work on rank 0 and follow it on the others; returns what it did, None on the others."""
+        if not self.generator.context.is_main:
+            self.follow()
+            return None
+        done = work()
+        self.close()
+        return done
+
     def _ask(self, *job: Any) -> Iterator[Any]:
         self._tell(job)
         return self._do(*job)
 
     def _do(self, kind: str, *arguments: Any) -> Iterator[Any]:
-        return self.scorer.score(*arguments) if kind == "score" else self.generator.generate(*arguments)
+        found = self.scorer.score(*arguments) if kind == "score" else self.generator.generate(*arguments)
+        for each in found:
+            self.beat()
+            yield each
 
     def _tell(self, job: Any) -> Any:
         """What rank 0 says."""

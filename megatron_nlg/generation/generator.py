@@ -13,11 +13,11 @@ from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Piece, Result
 from megatron_nlg.generation.sequence import Sequence as Text
 from megatron_nlg.model.cache import CachedModel
-from megatron_nlg.model.gpt import build_chunks
+from megatron_nlg.model.gpt import GPT, build_chunks
 from megatron_nlg.model.kernels import choose
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.rng import seed_step
-from megatron_nlg.training.checkpoint.format import model_identity
+from megatron_nlg.training.checkpoint.format import Progress, model_identity
 from megatron_nlg.training.checkpoint.store import Checkpoints
 
 
@@ -38,12 +38,24 @@ class Generator:
         for chunk in self.chunks:
             chunk.eval()
         checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
+        self._model: CachedModel | None = None
         identity = {**model_identity(config), "tokenizer": tokenizer.identity}
         self.progress, self.damaged = checkpoints.load_weights(self.chunks, identity, step)
         checkpoints.close()
         # A model may have more entries than its tokenizer, which could not say what they mean.
         self.entries = min(config.model.vocab_size, tokenizer.vocab_size)
-        self._model: CachedModel | None = None
+
+    @classmethod
+    def over(
+        cls, config: RunConfig, context: ParallelContext, chunks: Sequence[GPT], tokenizer: Tokenizer
+    ) -> Generator:
+        """Of a model that exists, such as one in training; it must be in its evaluation mode."""
+        _check_layout(config)
+        made = cls.__new__(cls)
+        made.config, made.context, made.chunks, made.tokenizer = config, context, list(chunks), tokenizer
+        made.progress, made.damaged, made._model = Progress(), [], None
+        made.entries = min(config.model.vocab_size, tokenizer.vocab_size)
+        return made
 
     def generate(
         self, prompts: Sequence[list[int]], sampling: Sequence[Sampling], batch_size: int = 16, slide: bool = False

@@ -14,6 +14,7 @@ from torch import Tensor
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.generation.generator import Generator
 from megatron_nlg.generation.packing import Batch, Row, Scored, pack
+from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.cache import Span
 from megatron_nlg.model.lean import head_logits, run_stages
 
@@ -70,6 +71,11 @@ class Scorer:
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.context.device.torch.type]
         self._prefix: tuple[int, ...] = ()
         self._kept = Prefix()
+        self._cores = [layer.self_attention.core_attention for chunk in self.chunks for layer in chunk.decoder.layers]
+        if not all(isinstance(core, ScaledDotProductAttention) for core in self._cores):
+            raise InputError(
+                "kernels.libraries true: Transformer Engine's attention keeps no prefixes; set it to false"
+            )
 
     def score(self, requests: Sequence[Request], top: int = 0) -> Iterator[Score]:
         """Scores as they are finished, long requests first. The iterator must be exhausted, on every rank.
@@ -148,14 +154,13 @@ class Scorer:
     @contextmanager
     def _attached(self) -> Iterator[None]:
         """Lend the layers the prefix in place of a generator's cache."""
-        cores = [layer.self_attention.core_attention for chunk in self.chunks for layer in chunk.decoder.layers]
-        before = [(core.cache, core.cache_slot) for core in cores]
-        for slot, core in enumerate(cores):
+        before = [(core.cache, core.cache_slot) for core in self._cores]
+        for slot, core in enumerate(self._cores):
             core.cache, core.cache_slot = self._kept, slot
         try:
             yield
         finally:
-            for core, (cache, slot) in zip(cores, before, strict=True):
+            for core, (cache, slot) in zip(self._cores, before, strict=True):
                 core.cache, core.cache_slot = cache, slot
 
     def _read(self, batch: Batch, hidden: Tensor, top: int) -> list[Score]:

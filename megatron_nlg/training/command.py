@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.parallel.supervisor import Terminal
+    from megatron_nlg.training.trainer import Measure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train. Returns the exit code of the job."""
+def run(args: argparse.Namespace, measure: Measure | None = None) -> int:
+    """Train, with what measures evaluation.tasks. Returns the exit code of the job."""
     from megatron_nlg.config.validate import load_config
     from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.planning.fit import load_fitting
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         from megatron_nlg.parallel import supervisor
 
         supervisor.quiet_libraries()
-        return supervisor.be_rank(partial(train, config, args.out, deadline), logs)
+        return supervisor.be_rank(partial(train, config, args.out, deadline, measure), logs)
 
     if args.placement:
         raise InputError("--placement: is checked by ranks that srun or torchrun started; leave it out")
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         supervisor.check_port(args.master_port)
     make_run_folder(args.out)
     _check_data(config, args.out)
-    body = partial(train, config, args.out, deadline)
+    body = partial(train, config, args.out, deadline, measure)
     return supervisor.supervise(body, logs, ranks, args.master_port, args.max_restarts)
 
 
@@ -106,12 +107,12 @@ def _as_rank(args: argparse.Namespace, who: Rendezvous) -> RunConfig:
     return config
 
 
-def train(config: RunConfig, folder: Path, deadline: float | None, terminal: Terminal) -> int:
+def train(config: RunConfig, folder: Path, deadline: float | None, measure: Measure | None, terminal: Terminal) -> int:
     """Train as this process's rank; returns 0, or STOPPED when a signal or the time limit asked to stop."""
     from megatron_nlg.parallel.supervisor import STOPPED
     from megatron_nlg.training.trainer import Trainer
 
-    trainer = Trainer(config, folder, terminal.err, terminal.fail, deadline)
+    trainer = Trainer(config, folder, terminal.err, terminal.fail, deadline, measure)
     status = trainer.train()
     trainer.close()
     return 0 if status == "done" else STOPPED
@@ -127,7 +128,7 @@ def seconds_of(text: str) -> float:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The run folder's config.yaml must find the corpus and other runs from any current directory."""
-    data, checkpoint = config.data, config.checkpoint
+    data, checkpoint, evaluation = config.data, config.checkpoint, config.evaluation
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).resolve())
@@ -141,6 +142,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         update={
             "data": data.model_copy(update=update),
             "checkpoint": checkpoint.model_copy(update={"load_from": absolute(checkpoint.load_from)}),
+            "evaluation": evaluation.model_copy(update={"task_data": absolute(evaluation.task_data)}),
         }
     )
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,10 +133,15 @@ class Engine:
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """Mean loss per token over a global batch, without a step."""
+        with self.evaluating():
+            return self._forward_backward(micro_batches, forward_only=True)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The model without dropout."""
         self.deepspeed.module.eval()
-        loss = self._forward_backward(micro_batches, forward_only=True)
+        yield
         self.deepspeed.module.train()
-        return loss
 
     def logits(self, tokens: Tensor) -> Tensor:
         """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary] in fp32, on every rank."""

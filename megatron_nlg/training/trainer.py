@@ -26,6 +26,7 @@ from megatron_nlg.data.documents import Boundaries
 from megatron_nlg.data.identity import blend_changes, without_blend
 from megatron_nlg.data.loader import Batch, Loader
 from megatron_nlg.data.sampler import micro_batch_samples
+from megatron_nlg.model.gpt import GPT
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.parallel.supervisor import STOP_SIGNALS
 from megatron_nlg.training.attribution import first_non_finite
@@ -48,12 +49,16 @@ from megatron_nlg.training.statistics import Statistics
 from megatron_nlg.training.throughput import Throughput
 from megatron_nlg.training.timeline import Timeline
 
+Measure = Callable[[RunConfig, ParallelContext, Sequence[GPT], Callable[[], None]], list[dict[str, Any]]]
+"""Measures evaluation.tasks on a model: (config, context, this rank's chunks, to be called as it moves) -> a row a task
+on rank 0. Collective. It lies above training, and is handed down."""
+
 
 class Trainer:
     """A run: its engine, data, checkpoints and callbacks. All ranks make one and call `train` together.
 
     `fail` ends this process with an error from another thread; `deadline` is when the job must have ended, in seconds
-    since the epoch.
+    since the epoch; `measure` evaluates tasks.
     """
 
     def __init__(
@@ -63,8 +68,9 @@ class Trainer:
         terminal: IO[str] | None = None,
         fail: Callable[[Exception], None] | None = None,
         deadline: float | None = None,
+        measure: Measure | None = None,
     ):
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.measure = config, folder, measure
         self.context = context = ParallelContext.create(config)
         self._mib_before = context.device.peak_memory_bytes() >> 20
         self.datasets = build_datasets(config, folder)
@@ -163,6 +169,8 @@ class Trainer:
                 with watch.paused():
                     if config.evaluation.interval and step % config.evaluation.interval == 0:
                         self._validate()
+                    if config.evaluation.task_interval and step % config.evaluation.task_interval == 0:
+                        self._measure_tasks()
                     if self._checkpoint_is_due(step):
                         self._save()
                 self._tell_of_checkpoint(self.checkpoints.poll())
@@ -326,6 +334,16 @@ class Trainer:
             loss = math.fsum(losses) / len(losses)
             rows.append(ValidationRow(self.progress.step, source, loss, math.exp(min(loss, 700.0))))
         self._tell(lambda c: c.on_validation(self.run, rows))
+
+    def _measure_tasks(self) -> None:
+        """Evaluation tasks on the model as it is."""
+        if self.measure is None:
+            return
+        self.engine.phases.enter("validation")
+        with self.engine.evaluating():
+            rows = self.measure(self.config, self.context, self.engine.chunks, self.engine.phases.beat)
+        for row in rows:
+            self._event("task", **row)
 
     # ---- checkpoints and callbacks -------------------------------------------------------------------------------
 

@@ -98,6 +98,13 @@ RAMP = "batch.ramp={start: 4, increment: 4, tokens: 1000}"
             "schedule.sequence_warmup.start",
             "6 is not divisible by 4, as parallel.sequence or parallel.context needs; nearest: 4 or 8",
         ),
+        (["evaluation.tasks=[lambada]"], "evaluation.tasks", "is set without evaluation.task_interval"),
+        (["evaluation.task_interval=3"], "evaluation.task_interval", "is set without evaluation.tasks"),
+        (
+            ["evaluation={tasks: [lambada], task_interval: 3}", "parallel.zero_stage=3"],
+            "parallel.zero_stage",
+            "3: evaluation.tasks can't be measured on such a model while it trains",
+        ),
         (
             ["data.reset_positions=true", "model.position_embedding=rotary"],
             "data.reset_positions",
