@@ -50,6 +50,8 @@ def test_every_command_runs(checkout: Path) -> None:
         "checkpoint",
         "verify",
         "generate",
+        "samples",
+        "bias",
         "report",
         "launch",
         "plan",
