@@ -19,7 +19,7 @@ from tests.tiny import tiny
 def test_a_book_gone_on_with(tmp_path: Path) -> None:
     """Rows that are there are not made again, a torn one is; in another layout the bytes are the same."""
     run = write_model(tmp_path)[1]
-    ask = ("samples", run, "--prompts", write(tmp_path, OWN), "--out", tmp_path / "book", "--step", "0")
+    ask = ("samples", run, "--prompts", write(tmp_path, OWN), "--out", tmp_path / "book", "--checkpoints", "0")
     with command(*ask) as job:
         code, out, err = job.wait()
     rows = tmp_path / "book" / "run" / "step_00000000" / "samples.jsonl"
@@ -45,8 +45,8 @@ def test_a_book_gone_on_with(tmp_path: Path) -> None:
 def test_a_step_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(tiny()))
     (tmp_path / "checkpoints" / "step_00000004").mkdir(parents=True)
-    assert cli.main(["samples", str(tmp_path), "--step", "7"]) == 2
-    assert f"--step 7: {tmp_path} has no such checkpoint; there are: 4" in capsys.readouterr().err
+    assert cli.main(["samples", str(tmp_path), "--checkpoints", "7"]) == 2
+    assert "--checkpoints 7: there is no checkpoint of step 7; there are: 4" in capsys.readouterr().err
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
