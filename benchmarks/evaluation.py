@@ -37,9 +37,9 @@ BUILT = 6000
 def pair(shape: str, data: Path, folder: Path) -> tuple[Any, Any]:
     """Our adaptor and the harness's, with the same weights."""
     import torch
+    from lm_eval.models.huggingface import HFLM
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    from benchmarks.harness_peer import hflm
     from data_prep.tokenizer import BytePairTokenizer
     from megatron_nlg.config.validate import load_config
     from megatron_nlg.data.tokenizer import run_tokenizer
@@ -60,7 +60,8 @@ def pair(shape: str, data: Path, folder: Path) -> tuple[Any, Any]:
     config = load_config(run / "config.yaml")
     generator = Generator(config, run, run_tokenizer(config, run))
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(source / "tokenizer.json"), eos_token="<|endoftext|>")
-    theirs = hflm(model.to(generator.context.device.torch), tokenizer, BATCH)
+    device = generator.context.device.torch
+    theirs = HFLM(pretrained=model.to(device), tokenizer=tokenizer, batch_size=BATCH, device=str(device))
     return ParallelLM(Ranks(generator, Scorer(generator))), theirs
 
 

@@ -276,7 +276,7 @@ class Evaluation(Section):
     task_interval: Count = 0
     """Steps between these measurements; 0 for none."""
     task_limit: Positive = 200
-    """Documents of each task, the first ones."""
+    """Documents of each task: drawn from task_data, always the same, or the hub's first ones."""
     task_shots: Count = 0
     """Examples in their prompts."""
     task_data: str | None = None

@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="sets in their published files (default: from the Hugging Face hub)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N documents of each task")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="N documents of each task: of --data drawn, always the same; else the first",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="results, and answers so far (default: RUN/evaluation)")
     parser.add_argument("--nproc", type=int, metavar="N", help="local ranks (default: one replica's)")
     parser.add_argument(
@@ -87,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from megatron_nlg.evaluation.harness import Source, build_task
 
     run_tokenizer(config, args.run)
-    source = Source(args.data, args.same_shots, args.fast_requests)
+    source = Source(args.data, args.same_shots, args.fast_requests, shuffled=args.limit is not None)
     out = args.out or args.run / "evaluation"
     plan = Plan(tasks, shots, source, args.limit, out, args.batch_tokens)
     for task, count, _ in plan.jobs():  # what can be refused is refused before the ranks start

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from datasets import Dataset, disable_progress_bars  # type: ignore[import-untyped]
@@ -39,6 +40,9 @@ class Source:
     """Whether every question gets the same examples: the first ones, encoded once for all."""
     fast_requests: bool = False
     """Whether requests are built by requests.py."""
+    shuffled: bool = False
+    """Whether rows of files are drawn in an order of their own, always the same: the first N are then a fair sample
+    (HANS has all of one label first)."""
 
 
 def own_tasks() -> list[str]:
@@ -59,7 +63,7 @@ def build_task(name: str, shots: int, source: Source) -> Any:
         return _hub_task(name, shots)
     config["num_fewshot"] = shots
     if source.data is not None:
-        config |= _local(config["metadata"]["set"], source.data)
+        config |= _local(config["metadata"]["set"], source)
     if source.same_shots:
         config["fewshot_config"] = {"sampler": "first_n"}
     kind = FastTask if source.fast_requests else ConfigurableTask
@@ -68,11 +72,11 @@ def build_task(name: str, shots: int, source: Source) -> Any:
     return _checked(task, name, shots)
 
 
-def _local(set_name: str, data: Path) -> dict[str, Any]:
+def _local(set_name: str, source: Source) -> dict[str, Any]:
     """What a task's config says of a set in files."""
-    examples = "examples" if "examples" in _read(set_name, data) else "evaluated"
+    examples = "examples" if "examples" in _read(set_name, source.data) else "evaluated"
     return {
-        "custom_dataset": partial(_datasets, data),
+        "custom_dataset": partial(_datasets, source),
         "dataset_path": None,
         "dataset_name": None,
         "training_split": None,
@@ -84,12 +88,16 @@ def _local(set_name: str, data: Path) -> dict[str, Any]:
 
 
 @cache
-def _read(set_name: str, data: Path) -> dict[str, list[dict[str, Any]]]:
+def _read(set_name: str, data: Path | None) -> dict[str, list[dict[str, Any]]]:
+    assert data is not None
     return read_set(set_name, data)
 
 
-def _datasets(data: Path, **metadata: Any) -> dict[str, Dataset]:
-    return {split: Dataset.from_list(rows) for split, rows in _read(metadata["set"], data).items()}
+def _datasets(source: Source, **metadata: Any) -> dict[str, Dataset]:
+    sets = dict(_read(metadata["set"], source.data))
+    if source.shuffled:
+        sets["evaluated"] = Random(SEED).sample(sets["evaluated"], len(sets["evaluated"]))
+    return {split: Dataset.from_list(rows) for split, rows in sets.items()}
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def _source(config: RunConfig) -> Source:
     from megatron_nlg.evaluation.harness import Source
 
     data = config.evaluation.task_data
-    return Source(None if data is None else Path(data), fast_requests=True)
+    return Source(None if data is None else Path(data), fast_requests=True, shuffled=True)
 
 
 class Tasks:

@@ -64,7 +64,8 @@ def write(folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome]) -> N
     """results.json and results.png, each whole or not at all."""
     rows = [asdict(outcome) for outcome in outcomes]
     write_json(folder / "results.json", {"model": about, "results": rows, "published": published()})
-    draw(folder / "results.png", f"{about['run']}, step {about['step']}", outcomes)
+    limit = f", {about['limit']} documents of each task" if about.get("limit") else ""
+    draw(folder / "results.png", f"{about['run']}, step {about['step']}{limit}", outcomes)
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:

@@ -36,7 +36,9 @@ def live(config: RunConfig, folder: Path) -> str:
 
 def afterwards(config: RunConfig, folder: Path, data: Path) -> dict[str, float]:
     generator = Generator(config, folder, run_tokenizer(config, folder))
-    return measure(ParallelLM(Ranks(generator, Scorer(generator))), build_task("lambada", 0, Source(data)), 5)
+    return measure(
+        ParallelLM(Ranks(generator, Scorer(generator))), build_task("lambada", 0, Source(data, shuffled=True)), 5
+    )
 
 
 @pytest.fixture
