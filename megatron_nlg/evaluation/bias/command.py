@@ -93,12 +93,13 @@ def _wanted(args: argparse.Namespace) -> list[str]:
 def _jobs(studies: Studies, units: Mapping[str, Sequence[Unit]], args: argparse.Namespace) -> dict[str, Any]:
     """What the rows of each study depend on."""
     from megatron_nlg.evaluation.bias.studies import SAMPLED
+    from megatron_nlg.evaluation.shared.units import identity_of
 
-    jobs: dict[str, Any] = {name: {"study": name, "data": studies.identities[name]} for name in units}
+    jobs: dict[str, Any] = {name: {"study": name, "prompts": identity_of(work)} for name, work in units.items()}
     if studies.prompts:
         sampling = {"samples": args.samples, "max_tokens": args.max_tokens, "top_p": args.top_p,
                     "temperature": args.temperature, "seed": args.seed}  # fmt: skip
-        jobs[SAMPLED] = {"study": SAMPLED, "data": studies.identities[SAMPLED], "settings": sampling}
+        jobs[SAMPLED] = {"study": SAMPLED, "prompts": identity_of(studies.prompts), "settings": sampling}
     return jobs
 
 

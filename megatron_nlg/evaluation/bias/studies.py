@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import file_sha256, fingerprint
 from megatron_nlg.evaluation.bias import cooccurrence, crows_pairs, occupations, sentiment, stereoset, winogender
 from megatron_nlg.evaluation.bias.lexicon import SentiWordNet, read_sentiwordnet, read_vader
 from megatron_nlg.evaluation.bias.sources import Sources
 from megatron_nlg.evaluation.bias.tagger import Tagger, choose_tagger
-from megatron_nlg.evaluation.bias.wordlists import Occupation, packaged, packaged_occupations, read_occupations
+from megatron_nlg.evaluation.bias.wordlists import Occupation, packaged_occupations, read_occupations
 from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.units import Prompt, Unit
 
@@ -37,8 +36,6 @@ class Studies:
     vader: dict[str, float] | None = None
     files: dict[str, str] = field(default_factory=dict)
     """Study or lexicon -> name of its file."""
-    identities: dict[str, str] = field(default_factory=dict)
-    """Study -> hash of what it reads."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Study -> why."""
 
@@ -89,9 +86,6 @@ def prepare(sources: Sources, wanted: Sequence[str], samples: int, tagger: str, 
 def _occupations(studies: Studies, path: Path | None) -> None:
     studies.occupations = read_occupations(path) if path else packaged_occupations()
     studies.files["occupations"] = path.name if path else "this project's own list"
-    studies.identities["occupations"] = fingerprint(
-        [packaged("identity"), occupations.VARIANTS, [o.name for o in studies.occupations]]
-    )
 
 
 def _published(studies: Studies, name: str, path: Path) -> None:
@@ -104,7 +98,6 @@ def _published(studies: Studies, name: str, path: Path) -> None:
     else:
         studies.items = stereoset.read_items(path)
     studies.files[name] = path.name
-    studies.identities[name] = file_sha256(path)
 
 
 def _words(studies: Studies, sources: Sources, samples: int, tagger: str) -> None:
@@ -119,4 +112,3 @@ def _words(studies: Studies, sources: Sources, samples: int, tagger: str) -> Non
     else:
         studies.left_out["adjectives"] = "SentiWordNet is not in --data, and --tagger is lexicon"
     studies.prompts = cooccurrence.prompts(samples, studies.seed)
-    studies.identities[SAMPLED] = fingerprint(packaged("groups"))

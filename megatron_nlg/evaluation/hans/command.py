@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     config, tokenizer = load_run(args.run, args.overrides)
     work = list(units(drawn, asked, args.seed))
     _check_lengths(work, tokenizer, config)
-    settings = _settings(args, pool)
+    settings = _settings(args, pool, work)
     out = args.out or args.run / "hans"
     folders = []
     for step in steps:
@@ -92,14 +92,16 @@ def _check(args: argparse.Namespace) -> list[int]:
     return shots
 
 
-def _settings(args: argparse.Namespace, pool: int) -> dict[str, Any]:
-    """What the rows depend on; numbers of shots and variants only add to them."""
+def _settings(args: argparse.Namespace, pool: int, work: Sequence[Unit]) -> dict[str, Any]:
+    """What the rows depend on."""
     from data_prep.files import file_sha256
     from megatron_nlg.evaluation.hans.prompts import SHOT_SETS
+    from megatron_nlg.evaluation.shared.units import identity_of
 
     return {
         "study": "hans",
         "data": file_sha256(args.data),
+        "prompts": identity_of(work),
         "settings": {
             "limit": args.limit,
             "held_out": args.held_out,

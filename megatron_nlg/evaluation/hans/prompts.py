@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ FALSE, TRUE = " False", " True"
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """In place of premise and hypothesis (Zhao et al. 2021, contextual calibration)."""
 SHOT_SETS = 16
-"""Different draws of shots: example i gets draw i modulo this many, whose beginning is computed once."""
+"""Different draws of shots, each computed once: the examples of each heuristic and half take them in turns."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ def units(drawn: Draw, asked: Sequence[Condition], seed: int) -> Iterator[Unit]:
         sets = range(SHOT_SETS if condition.shots else 1)
         shown = [examples_shown(condition, drawn.shots, number, seed) for number in sets]
         for part in ("asked", "held_out", "controls"):
-            for place, example in enumerate(getattr(drawn, part)):
-                number = place % len(shown)
+            turns: Counter[tuple[str, bool]] = Counter()
+            for example in getattr(drawn, part):
+                # Not by the place in the file: what a draw does to the answers must meet both halves alike.
+                cell = (example.heuristic, example.entailed)
+                number = turns[cell] % len(shown)
+                turns[cell] += 1
                 about = {"part": part, **_about(example)}
                 text = shown[number] + question(example.premise, example.hypothesis)
                 yield _unit(condition, number, f"{part}/{example.name}", text, about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,17 @@ def tokens_of(tokenizer: Encoder, context: str, continuation: str) -> tuple[list
     given = tokenizer.encode(context)
     whole = tokenizer.encode(context + continuation)
     return whole[: len(given)], whole[len(given) :]
+
+
+def identity_of(work: Sequence[Unit] | Sequence[Prompt]) -> str:
+    """Hash of what the model is given: rows of other texts are another job's."""
+    digest = hashlib.sha256()
+    for piece in work:
+        texts = (
+            [t for pair in piece.requests for t in pair] if isinstance(piece, Unit) else [piece.text, str(piece.seed)]
+        )
+        digest.update("\0".join((piece.key, *texts, "\n")).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
 
 
 def score_units(

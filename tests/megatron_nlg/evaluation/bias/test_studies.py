@@ -7,6 +7,7 @@ from pathlib import Path
 
 from megatron_nlg.evaluation.bias.sources import Sources, find_sources
 from megatron_nlg.evaluation.bias.studies import NAMES, prepare
+from megatron_nlg.evaluation.shared.units import identity_of
 from tests.megatron_nlg.evaluation.bias.fixture import write_all
 
 
@@ -39,5 +40,5 @@ def test_what_rows_depend_on_changes_with_the_files(tmp_path: Path) -> None:
     path = folder / "sets" / "stereoset.json"
     path.write_text(path.read_text().replace("kind", "good"))
     after = prepare(find_sources([folder]), NAMES, 1, "lexicon", seed=0)
-    changed = {name for name in NAMES if before.identities[name] != after.identities[name]}
+    changed = {name for name, work in before.units().items() if identity_of(work) != identity_of(after.units()[name])}
     assert changed == {"stereoset"}

@@ -81,6 +81,13 @@ def test_conditions_and_units(examples: list[Example]) -> None:
     assert all(unit.requests[0][0].endswith("True or False?\nAnswer:") for unit in work)
 
 
+def test_draws_of_shots_meet_both_halves_alike(examples: list[Example]) -> None:
+    drawn = draw(examples, 96, 0, 8, 0, seed=0)
+    asked = [u.about for u in units(drawn, [Condition(2)], seed=0) if u.about["part"] == "asked"]
+    met = Counter((a["set"], a["heuristic"], a["entailed"]) for a in asked)
+    assert set(met.values()) == {1} and len(met) == 96
+
+
 def test_a_file_on_disk_of_one_label(tmp_path: Path) -> None:
     only = [e for e in read_examples(write_hans(tmp_path / "h.txt", 3)) if e.entailed]
     assert len(balanced(only, 0)) == 18

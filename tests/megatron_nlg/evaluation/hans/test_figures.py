@@ -73,6 +73,14 @@ def test_a_reader_and_one_with_a_bias_that_a_threshold_undoes(work: list[Any]) -
     assert 0.0 in curve["thresholds"] and curve["accuracy"]["all"][curve["thresholds"].index(0.0)] == 0.5
 
 
+def test_what_only_the_shots_do_is_not_taken_for_reading(work: list[Any]) -> None:
+    """A model whose answer depends on the shots it got, and on nothing else."""
+    rows = answered(work, lambda premise, hypothesis, follows: 0.0)
+    for row in rows:
+        row["logprobs"][1] += 3.0 * (row["set"] % 4)
+    assert all(abs(c["auc"]["value"] - 0.5) < 0.1 for c in figures(rows, ASKED, seed=0))
+
+
 def test_the_page_says_and_draws_it(work: list[Any]) -> None:
     rows = figures(answered(work, by_overlap), ASKED, seed=0)
     settings = {"seed": 0, "shot_pool": 8, "shot_sets": 16, "held_out": 60, "controls": 60}
