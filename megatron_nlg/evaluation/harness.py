@@ -109,7 +109,8 @@ def _hub_errors(name: str, source: Source) -> Iterator[None]:
         if source.data is not None:
             raise
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"--tasks {name}: its set can't be had from the hub ({reason}); give --data DIR") from None
+        mend = "give --data DIR" if name in own_tasks() else "fetch it where the hub can be reached"
+        raise InputError(f"--tasks {name}: its set can't be had from the hub ({reason}); {mend}") from None
 
 
 def _hub_task(name: str, shots: int) -> Any:
