@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     code, folder = on_ranks(config, args.run, out, step, task)
     if code or folder is None:
         return code
-    _report(args, out, folder, studies)
+    _report(args, out, folder, studies, list(jobs))
     return 0
 
 
@@ -128,7 +128,7 @@ def _work(
         continue_prompts(prompts, sampling, batch_size, ledgers[SAMPLED], generator, terminal)
 
 
-def _report(args: argparse.Namespace, out: Path, folder: Path, studies: Studies) -> None:
+def _report(args: argparse.Namespace, out: Path, folder: Path, studies: Studies, names: Sequence[str]) -> None:
     """Figures and page, and the page's path for the user."""
     from rich.console import Console
 
@@ -138,9 +138,10 @@ def _report(args: argparse.Namespace, out: Path, folder: Path, studies: Studies)
     with Console(stderr=True).status("counting and drawing"):
         rows: dict[str, dict[str, Row]] = {}
         job: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.jsonl")):
-            head, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1])
-            rows[path.stem], job = {row["key"]: row for row in lines}, head["job"]
+        for name in names:
+            text = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
+            head, *lines = (json.loads(line) for line in text.split("\n")[:-1])
+            rows[name], job = {row["key"]: row for row in lines}, head["job"]
         study = {
             "study": "bias",
             "run": args.run.resolve().name,

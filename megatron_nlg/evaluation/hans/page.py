@@ -89,7 +89,7 @@ def verdicts(rows: Sequence[Figures]) -> list[str]:
 
 def _overall(rows: Sequence[Figures]) -> str:
     heads = ("condition", "#accuracy, %", "#entailed, %", "#non-entailed, %", "#calibrated, %",
-             "#held-out threshold, %", "#area")  # fmt: skip
+             "#held-out, %", "#area")  # fmt: skip
     keys = ("accuracy", "accuracy_entailed", "accuracy_non_entailed", "calibrated", "held_out")
     return table(
         heads,

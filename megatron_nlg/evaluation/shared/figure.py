@@ -63,7 +63,7 @@ def plain(text: str) -> str:
 
 
 def shown(estimate: Mapping[str, Any], form: str = ".3f", scale: float = 1.0) -> str:
-    """`0.512 (0.481–0.543)`; a dash where there is no number."""
+    """`0.512 (0.481 to 0.543)`; a dash where there is no number."""
     if estimate["value"] is None:
         return "–"
     value = format(scale * estimate["value"], form)
@@ -73,8 +73,8 @@ def shown(estimate: Mapping[str, Any], form: str = ".3f", scale: float = 1.0) ->
 
 
 def percent(estimate: Mapping[str, Any]) -> str:
-    """As `shown`, in percent."""
-    return shown(estimate, ".1f", 100)
+    """`51.2 (48.1–54.3)`: a share in percent."""
+    return shown(estimate, ".1f", 100).replace(" to ", "–")
 
 
 def number(value: float | None, form: str = ".2f") -> str:
