@@ -142,8 +142,8 @@ def _how(study: Figures) -> str:
     settings = study["settings"]
     return (
         f"The answer is the more probable of “ True” and “ False”. Shots come from {settings['shot_pool']} examples of "
-        f"their own, half of each label, in {settings['shot_sets']} draws that the examples of each heuristic and half "
-        f"take in turns. The threshold of {settings['held_out']} held-out examples is the one with most right answers "
-        "there. Calibrated: the log-odds of questions about “N/A”, nothing and “[MASK]” are taken off (Zhao et al. "
-        f"2021). Controls: {settings['controls']} premises with a hypothesis of another example."
+        f"their own, half of each label, in up to {settings['shot_sets']} draws that the examples of each heuristic "
+        f"and half take in turns. The threshold of {settings['held_out']} held-out examples is the one with most right "
+        "answers there. Calibrated: the log-odds of questions about “N/A”, nothing and “[MASK]” are taken off (Zhao et "
+        f"al. 2021). Controls: {settings['controls']} premises with a hypothesis of another example."
     )

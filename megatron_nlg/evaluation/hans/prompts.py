@@ -16,7 +16,7 @@ FALSE, TRUE = " False", " True"
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """In place of premise and hypothesis (Zhao et al. 2021, contextual calibration)."""
 SHOT_SETS = 16
-"""Different draws of shots, each computed once: the examples of each heuristic and half take them in turns."""
+"""Different draws of shots at most, each computed once: examples of each heuristic and half take them in turns."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ def examples_shown(condition: Condition, pool: Sequence[Example], number: int, s
 
 def units(drawn: Draw, asked: Sequence[Condition], seed: int) -> Iterator[Unit]:
     """What is scored: for each question the answers False and True."""
+    cells = Counter((example.heuristic, example.entailed) for example in drawn.asked)
+    used = min(SHOT_SETS, max(cells.values()))
     for condition in asked:
-        sets = range(SHOT_SETS if condition.shots else 1)
-        shown = [examples_shown(condition, drawn.shots, number, seed) for number in sets]
+        sets = used if condition.shots else 1
+        shown = [examples_shown(condition, drawn.shots, number, seed) for number in range(sets)]
         for part in ("asked", "held_out", "controls"):
             turns: Counter[tuple[str, bool]] = Counter()
             for example in getattr(drawn, part):

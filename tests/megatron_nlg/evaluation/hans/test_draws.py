@@ -77,7 +77,7 @@ def test_conditions_and_units(examples: list[Example]) -> None:
     ]  # fmt: skip
     drawn: Draw = draw(examples, 12, 6, 8, 6, seed=0)
     work = list(units(drawn, asked[:2], seed=0))
-    assert len({unit.key for unit in work}) == len(work) == 2 * (12 + 6 + 6) + 3 + 3 * 16
+    assert len({unit.key for unit in work}) == len(work) == 2 * (12 + 6 + 6) + 3 + 3 * 2
     assert all(unit.requests[0][0].endswith("True or False?\nAnswer:") for unit in work)
 
 
