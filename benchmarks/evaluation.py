@@ -160,6 +160,7 @@ def main() -> None:
                     print(shape, kind, name, json.dumps(found), flush=True)
                     if not args.quick:
                         RESULT.write_text(json.dumps(out, indent=2) + "\n")
+            ours.ranks.generator.context.destroy()
 
 
 if __name__ == "__main__":
