@@ -25,9 +25,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the report, or raise a ConfigError with every problem."""
     from megatron_nlg.config.summary import describe, render
     from megatron_nlg.config.validate import load_config, replica_ranks
+    from megatron_nlg.data.labelled import with_epochs
 
     ranks = number_of_ranks(args.ranks, args.nodes, args.gpus_per_node)
     config = load_config(args.config, args.overrides, ranks)
+    if config.data.classification and Path(config.data.classification.train).is_file():
+        config = with_epochs(config)
     report = describe(config, ranks or replica_ranks(config))
     if args.json:
         import json

@@ -23,6 +23,13 @@ def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _texts(value: Any) -> Any:
+    """YAML reads the class `1` as a number."""
+    if not isinstance(value, list):
+        return value
+    return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
+
+
 def _not_fp8(value: Any) -> Any:
     """Refuse what users of the field would expect to work, with the reason."""
     if value == "fp8":
@@ -208,8 +215,9 @@ class SequenceWarmup(Section):
 class Schedule(Section):
     """Length of training and the learning rate, both in tokens, so that neither depends on the batch size."""
 
-    train_tokens: Positive
-    """Training stops after this many tokens (rounded up to whole samples)."""
+    train_tokens: Count = 0
+    """Training stops after this many tokens (rounded up to whole samples). Required, but for task classification, where
+    it follows from data.classification.epochs: epochs × examples × data.classification.max_length."""
     warmup_tokens: Count = 0
     """The learning rate rises linearly from 0 over these."""
     decay: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
@@ -235,6 +243,34 @@ class Stage(Section):
     """Source -> weight, in place of the blend's own; sources that are not named are left out."""
 
 
+class Classification(Section):
+    """Labelled texts for task classification: TSV with a header, or JSONL (*.jsonl), seen from the current directory.
+
+    An example is its text's tokens; its class is predicted at the last of them.
+    """
+
+    train: str
+    """Examples to train on."""
+    validation: str | None = None
+    """Examples to validate on; when not given, a share of `train` by data.split, drawn by the seed."""
+    text: str = "{sentence}"
+    """How columns make the text, such as "{question}\\n{sentence}" for a pair."""
+    label: str = "label"
+    """Column of the class."""
+    labels: Annotated[tuple[str, ...], BeforeValidator(_texts)]
+    """The classes as the file writes them, in the order of their numbers. With two of them, F1 is that of the second;
+    with more, the mean over all."""
+    tokenizer: str | None = None
+    """A folder with a tokenizer, or a blend.yaml; that of the run in checkpoint.load_from when not given."""
+    max_length: Positive
+    """Tokens of an example at most, and what it counts as in schedules; up to model.sequence_length."""
+    cut: Literal["end", "start"] = "end"
+    """Where longer texts lose what is too much."""
+    epochs: Positive = 3
+    """Passes over the training examples, each in an order of its own. The last step is filled up with the first
+    examples of one pass more."""
+
+
 class Data(Section):
     """What is trained on."""
 
@@ -248,6 +284,8 @@ class Data(Section):
     """Further validation sets: name -> a blend.yaml, or the prefix of a .bin and .idx; all of it is for validation."""
     accept_changed_blend: bool = False
     """Let a run go on with other sources, weights or split than its checkpoint has read; noted as an event."""
+    classification: Classification | None = None
+    """Labelled texts, in place of a blend; for task classification."""
     split: Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)] = (0.98, 0.02)
     """Shares of each source's documents for training and for validation."""
     index_cache: str | None = None
@@ -270,7 +308,8 @@ class Evaluation(Section):
     interval: Count = 0
     """Steps between validations; 0 for none but the one at the end."""
     batches: Count = 10
-    """Global batches a source is validated on; 0 switches validation off."""
+    """Global batches a source is validated on; 0 switches validation off. Of labelled texts (task classification) all
+    are taken, also after every epoch."""
     tasks: Annotated[tuple[str, ...], BeforeValidator(_pair)] = ()
     """Tasks of `megatron-nlg evaluate` that the model is measured on as it trains; results go to events.jsonl."""
     task_interval: Count = 0
@@ -397,6 +436,9 @@ class KernelSettings(Section):
 class RunConfig(Section):
     """Everything a training run depends on. Written, resolved, to the run folder as config.yaml."""
 
+    task: Literal["pretraining", "classification"] = "pretraining"
+    """What is learnt: the next token, or the class of a text (data.classification). A classifier's head replaces the
+    output layer; what else there is of model may be left out with checkpoint.load_from: it is that run's."""
     model: Model
     """The network."""
     parallel: Parallel = Parallel()
@@ -435,3 +477,13 @@ class RunConfig(Section):
     """Weights that must be equal on several ranks."""
     seed: Count = 1234
     """Initial weights, sample order and dropout are functions of this."""
+
+    @property
+    def classes(self) -> int:
+        """Classes of task classification; 0 for other tasks."""
+        return len(self.data.classification.labels) if self.data.classification else 0
+
+    @property
+    def sample_length(self) -> int:
+        """Tokens that a sample counts as."""
+        return self.data.classification.max_length if self.data.classification else self.model.sequence_length

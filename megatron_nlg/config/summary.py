@@ -169,6 +169,9 @@ def _batch_lines(report: dict[str, Any]) -> Iterator[str]:
         rounded = sum(a != b for a, b in zip(levels, wanted, strict=True))
         if rounded:
             yield f"  {_many(rounded, 'level')} rounded up to multiples of {batch['multiple_of']}"
+    if not training["samples"]:
+        yield "Training: as long as data.classification.train says, which is not here"
+        return
     yield (
         f"Training: {_many(training['steps'], 'step')}, {_many(training['samples'], 'sample')}, "
         f"{_many(training['tokens'], 'token')}"

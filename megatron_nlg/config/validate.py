@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_nlg.config.base import apply_overrides, build, read_yaml
+from megatron_nlg.config.classification import classification_problems, with_loaded_model
 from megatron_nlg.config.errors import ConfigError, Problem
 from megatron_nlg.config.schema import LossScale, RunConfig
 
@@ -18,7 +19,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), ranks: int | None = N
 
     With `ranks`, the layout on that many ranks is checked too.
     """
-    tree = apply_overrides(read_yaml(path), overrides)
+    tree = with_loaded_model(apply_overrides(read_yaml(path), overrides))
     try:
         config = build(RunConfig, tree, str(path))
     except ConfigError as error:
@@ -161,6 +162,7 @@ def consistency(config: RunConfig) -> Iterator[Problem]:
     yield from _task_problems(config)
     yield from _sequence_warmup_problems(config)
     yield from _data_problems(config)
+    yield from classification_problems(config)
     yield from _fault_problems(config)
 
 
@@ -218,7 +220,9 @@ def _sequence_problems(config: RunConfig) -> Iterator[Problem]:
 def _schedule_problems(config: RunConfig) -> Iterator[Problem]:
     schedule, ramp = config.schedule, config.batch.ramp
     decay_tokens = schedule.decay_tokens or schedule.train_tokens
-    if schedule.warmup_tokens > decay_tokens:
+    if not schedule.train_tokens and config.task == "pretraining":
+        yield Problem("schedule.train_tokens", "is required", "set it in the file or as an override")
+    elif decay_tokens and schedule.warmup_tokens > decay_tokens:
         yield Problem(
             "schedule.warmup_tokens",
             f"the warm-up ({schedule.warmup_tokens}) is longer than the decay ({decay_tokens})",

@@ -43,7 +43,7 @@ class TokenClock:
     @classmethod
     def of(cls, config: RunConfig) -> TokenClock:
         """The clock of a run."""
-        return cls(config.model.sequence_length, config.schedule.sequence_warmup)
+        return cls(config.sample_length, config.schedule.sequence_warmup)
 
     def length(self, sample: int) -> int:
         """Tokens that are kept of sample `sample`, counted from 0."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.data.examples import Examples, ExampleSets, prepare_examples
 from megatron_nlg.data.index import build_index, checked_plan
 from megatron_nlg.data.mixture import MixedDataset, open_datasets
 from megatron_nlg.data.plan import Plan
@@ -30,12 +31,17 @@ T = TypeVar("T")
 class Datasets:
     """What a run reads. A sample is a dict: tokens, labels (int64) and loss_mask (float32), each [sequence]."""
 
-    train: MixedDataset
+    train: MixedDataset | Examples
     """Enough samples for the whole of training, the last full step included."""
     valid: dict[str, Any]
-    """Name -> evaluation.batches global batches: of each source's validation documents, and of data.validation."""
-    plan: Plan
-    """Where they come from."""
+    """Name -> evaluation.batches global batches: of each source's validation documents, and of data.validation; of task
+    classification, "validation" -> all examples."""
+    identity: dict[str, Any]
+    """Setting -> value of all that the samples depend on."""
+    eod: int
+    """The tokenizer's end-of-document token."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a run says of them at its start."""
 
 
 def build_datasets(config: RunConfig, run_folder: Path) -> Datasets:
@@ -45,6 +51,8 @@ def build_datasets(config: RunConfig, run_folder: Path) -> Datasets:
     damaged corpus, a vocabulary or split that does not fit the config, an index folder that can't be written, and a
     missing index in a job of more than data.build_index_ranks; MegatronNlgError for a full disk.
     """
+    if config.task == "classification":
+        return _examples(config, _agree(lambda: prepare_examples(config, run_folder)))
     plan = _agree(lambda: _prepare(config, run_folder))
     if not plan.index.is_dir():
         raise InputError(
@@ -52,7 +60,25 @@ def build_datasets(config: RunConfig, run_folder: Path) -> Datasets:
             "set it to a folder that all nodes share"
         )
     train, valid = open_datasets(plan, plan.index)
-    return Datasets(train, valid, plan)
+    return Datasets(train, valid, plan.identity, plan.tokenizer.eod)
+
+
+def _examples(config: RunConfig, sets: ExampleSets) -> Datasets:
+    """Labelled texts as samples, the same on every rank."""
+    settings = config.data.classification
+    assert settings
+    multiple = config.parallel.tensor if config.parallel.sequence else 1
+    train = Examples(sets.train, settings.max_length, sets.eod, multiple, config.seed)
+    valid = Examples(sets.valid, settings.max_length, sets.eod, multiple)
+    samples = settings.epochs * len(train)
+    about = {
+        "training": len(train),
+        "validation": len(valid),
+        "longest": int(max(sets.train.lengths.max(), sets.valid.lengths.max())),
+        "truncated": [sets.train.truncated, sets.valid.truncated],
+        "taken_once_more": -samples % config.batch.global_,
+    }
+    return Datasets(train, {"validation": valid}, sets.identity, sets.eod, about)
 
 
 def _prepare(config: RunConfig, run_folder: Path) -> Plan:

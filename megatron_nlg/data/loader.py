@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,6 +74,7 @@ class Loader:
         boundaries: Boundaries | None = None,
         left_out: Sequence[tuple[int, int]] = (),
         pinned: bool = False,
+        padded_length: Callable[[int, int], int] | None = None,
     ):
         self.dataset, self.batch_schedule = dataset, batch_schedule
         self.micro_batch, self.data_rank, self.data_size = micro_batch, data_rank, data_size
@@ -82,6 +83,8 @@ class Loader:
         self.left_out = left_out
         """Samples [first, end) that are consumed without being read, in order."""
         self.clock, self.boundaries, self.pinned = clock, boundaries, pinned
+        self.padded_length = padded_length
+        """(first sample, samples) of a step -> tokens that are kept of each; what they lose is padding."""
         self.waited_seconds = 0.0
         """What `next` has waited for batches so far."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
@@ -128,6 +131,8 @@ class Loader:
         parts = micro_batch_samples(consumed_samples, size, self.micro_batch, self.data_rank, self.data_size)
         # Lengths only grow: the step's last sample, on whichever rank, is its longest.
         longest = self.clock.length(consumed_samples + size - 1) if self.clock else None
+        if self.padded_length:
+            longest = self.padded_length(consumed_samples, size)
         return Batch([self._stack(part, longest) for part in parts], size, consumed_samples)
 
     def _stack(self, indices: range, longest: int | None) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def logits(
 
     def forward(batches: Iterator[MicroBatch], chunk: nn.Module) -> tuple[Tensor, Any]:
         batch = next(batches)
-        out = (run_chunk or _call)(chunk, batch["tokens"], batch["positions"], None)
+        out = (run_chunk or call)(chunk, batch["tokens"], batch["positions"], None)
 
         def keep(logits: Tensor, non_loss_data: bool = True) -> Tensor:
             masked: Tensor = chunk.mask_padding(logits)  # type: ignore[operator]
@@ -103,6 +103,7 @@ def logits(
     return torch.cat(parts, dim=-1)
 
 
-def _call(chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
+def call(chunk: nn.Module, *args: Any, **options: Any) -> Tensor:
+    """Run a chunk directly: a RunChunk for chunks that DeepSpeed does not hold."""
     out: Tensor = chunk(*args, **options)
     return out

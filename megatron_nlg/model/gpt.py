@@ -126,13 +126,14 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
     layer.submodules.mlp = FusedMLP
     activate = kernels.compile(activation(config.model))
     learned = config.model.position_embedding == "learned"
+    kind, head = _head(config)
     chunks = []
     for number in range(layout.interleave):
         virtual = number if layout.interleave > 1 else None
         # A block spec and not a bare layer spec: with the latter the final norm is one that refuses sequence parallel.
         count = get_num_layers_to_build(core, vp_stage=virtual)
         block = TransformerBlockSubmodules(layer_specs=[layer] * count, layer_norm=norm)
-        chunk = GPT(
+        chunk = kind(
             core,
             block,
             config.model.padded_vocab_size,
@@ -141,7 +142,7 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
             cross_entropy=kernels.cross_entropy,
             pre_process=at.pipe == 0 and number == 0,
             post_process=context.is_last_stage and number == layout.interleave - 1,
-            share_embeddings_and_output_weights=config.model.tie_embeddings,
+            **head,
             position_embedding_type="learned_absolute" if learned else "rope",
             vp_stage=virtual,
         )
@@ -158,6 +159,15 @@ def build_chunks(config: RunConfig, context: ParallelContext, kernels: Kernels) 
         chunks.append(chunk.to(context.device.torch, DTYPES[config.precision]))
     initialize(chunks, config.model, config.seed, at.tensor, layout.tensor)
     return chunks
+
+
+def _head(config: RunConfig) -> tuple[type[GPT], dict[str, Any]]:
+    """The class of the task's chunks, and what it is to be told of its output layer."""
+    if config.classes:
+        from megatron_nlg.model.classifier import Classifier  # a subclass of GPT
+
+        return Classifier, {"classes": config.classes}
+    return GPT, {"share_embeddings_and_output_weights": config.model.tie_embeddings}
 
 
 def _untouched(weight: Tensor) -> Tensor:

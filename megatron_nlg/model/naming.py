@@ -1,8 +1,8 @@
 """Names of parameters that do not depend on the layout.
 
-Megatron-core numbers a chunk's layers from 0 and calls the last stage's copy of a tied embedding `output_layer`. A
-parameter's global name carries the layer's number in the whole model and the embedding's own name, so that initial
-weights and checkpoints are the same for every layout.
+Megatron-core numbers a chunk's layers from 0 and calls the last stage's copy of a tied embedding, and here also a
+classifier's head, `output_layer`. A parameter's global name carries the layer's number in the whole model and the
+embedding's own name, so that initial weights and checkpoints are the same for every layout.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import nn
 LAYERS = "decoder.layers."
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
+CLASSIFIER = "classifier."
+"""The head of task classification: `classifier.weight` and `classifier.bias`, whole on every tensor rank."""
 GATED = ("mlp.linear_fc1.weight", "mlp.linear_fc1.bias")
 
 
@@ -63,4 +65,6 @@ def global_name(chunk: nn.Module, name: str) -> str:
         return f"{LAYERS}{number}.{rest}"
     if name == OUTPUT and chunk.share_embeddings_and_output_weights:
         return EMBEDDING
+    if name.startswith("output_layer.") and getattr(chunk, "classes", None):
+        return CLASSIFIER + name.removeprefix("output_layer.")
     return name

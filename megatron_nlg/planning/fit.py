@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_nlg.config.base import apply_overrides, build, read_yaml
+from megatron_nlg.config.classification import with_loaded_model
 from megatron_nlg.config.cluster import Cluster
 from megatron_nlg.config.errors import ConfigError, Problem
 from megatron_nlg.config.schema import RunConfig
@@ -103,7 +104,7 @@ def hints(config: RunConfig, ranks: int, room: Room | None) -> list[str]:
 
 def _hints_of_illegal(path: Path, overrides: Sequence[str], ranks: int, room: Room | None) -> list[str]:
     try:
-        config = build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
+        config = build(RunConfig, with_loaded_model(apply_overrides(read_yaml(path), overrides)), str(path))
     except ConfigError:
         return []
     return hints(config, ranks, room)

@@ -19,15 +19,16 @@ def forward_flops_per_token(model: Model) -> tuple[float, float, float]:
     )
 
 
-def model_flops_per_token(model: Model) -> float:
+def model_flops_per_token(model: Model, logits: bool = True) -> float:
     """Forward and backward pass of one token, without recomputation: what MFU is of.
 
     Three times the forward pass: 6·L·(2h² + 2hk + 2hf) for the matrices, where k is the width of all keys (h without
     query groups) and a gated MLP has 3hf, 12·L·s·h for attention scores and values (the whole square, as in the
     source), 6·h·V for the logits. With k = h and f = 4h this is the 72·L·h²·(1 + s/(6h) + V/(12Lh)) of
-    Narayanan et al. 2021 (equation 3, less recomputation), which MT-NLG uses. V is the padded vocabulary.
+    Narayanan et al. 2021 (equation 3, less recomputation), which MT-NLG uses. V is the padded vocabulary. Without
+    `logits` it is a classifier's, whose head counts as nothing.
     """
-    return 3 * sum(forward_flops_per_token(model))
+    return 3 * sum(forward_flops_per_token(model)[: 3 if logits else 2])
 
 
 def hardware_flops_per_token(model: Model, recompute: Literal["none", "selective", "full"]) -> float:

@@ -112,13 +112,39 @@ def _loss(record: Record) -> str:
     for i, (source, rows) in enumerate(record.valid.items()):
         color = COLORS[1 + i % (len(COLORS) - 1)]
         series.append(Series(f"validation: {source}", _column(rows, "step"), _column(rows, "loss"), color, "points"))
-    note = "Mean over tokens, in nats. The bold line is a running mean of the training loss."
+    over = "texts" if record.config.classes else "tokens"
+    note = f"Mean over {over}, in nats. The bold line is a running mean of the training loss."
     if record.resumes:
         note += " Dashed red lines mark where the run was stopped and went on from a checkpoint."
     newest = [(source, rows[-1]) for source, rows in record.valid.items()]
+    if record.config.classes:
+        return section("Loss", note, chart("loss", [Panel("loss", series)], record.resumes, 3.9)) + _classes(record)
     cells = [(s, str(r["step"]), number(r["loss"]), number(r["perplexity"], ",.2f")) for s, r in newest]
     last = table(("validation source", "#step", "#loss", "#perplexity"), cells) if cells else ""
     return section("Loss", note, chart("loss", [Panel("loss", series)], record.resumes, 3.9), last)
+
+
+def _classes(record: Record) -> str:
+    """Accuracy and F1 of a classifier over steps, and all its validations."""
+    rows = record.valid.get("validation", [])
+    if not rows:
+        return ""
+    x = _column(rows, "step")
+    panels = [
+        Panel(title, [Series(title, x, _column(rows, key), color, "points")])
+        for title, key, color in (("accuracy", "accuracy", COLORS[2]), ("F1", "f1", COLORS[3]))
+    ]
+    settings = record.config.data.classification
+    assert settings
+    whose = f"that of class {settings.labels[1]}" if len(settings.labels) == 2 else "the mean over all classes"
+    note = f"On {rows[-1].get('examples', 0):,} texts; F1 is {whose}."
+    cells = [(str(r["step"]), number(r["loss"]), number(r["accuracy"], ".4f"), number(r["f1"], ".4f")) for r in rows]
+    return section(
+        "Accuracy",
+        note,
+        chart("accuracy", panels, record.resumes, 2.6),
+        table(("#step", "#loss", "#accuracy", "#F1"), cells),
+    )
 
 
 def _rates(record: Record) -> str:

@@ -77,7 +77,8 @@ def read_record(folder: Path) -> Record:
     for number, row in enumerate(read_rows(folder / METRICS), start=1):
         where = f"{folder / METRICS}:{number}"
         if row.get("split") == "valid":
-            _check(row, where, {"step": int, "source": str, "loss": float, "perplexity": float})
+            also = ("accuracy", "f1") if config.classes else ("perplexity",)
+            _check(row, where, {"step": int, "source": str, **dict.fromkeys(("loss", *also), float)})
             valid.setdefault(row["source"], {})[row["step"]] = row
         else:
             _check(row, where, _STEP)

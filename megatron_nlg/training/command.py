@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, measure: Measure | None = None) -> int:
     """Train, with what measures evaluation.tasks. Returns the exit code of the job."""
     from megatron_nlg.config.validate import load_config
+    from megatron_nlg.data.labelled import with_epochs
     from megatron_nlg.parallel.rendezvous import Rendezvous
     from megatron_nlg.planning.fit import load_fitting
     from megatron_nlg.training.room import local_room
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace, measure: Measure | None = None) -> int:
     supervisor.quiet_libraries()
     load_config(args.config, args.overrides)  # what needs no torch is said before it is imported
     ranks = supervisor.local_ranks(args.nproc)
-    config = with_absolute_paths(load_fitting(args.config, args.overrides, ranks, local_room(ranks)))
+    config = with_epochs(with_absolute_paths(load_fitting(args.config, args.overrides, ranks, local_room(ranks))))
     if args.master_port is not None:
         supervisor.check_port(args.master_port)
     make_run_folder(args.out)
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace, measure: Measure | None = None) -> int:
 
 def _as_rank(args: argparse.Namespace, who: Rendezvous) -> RunConfig:
     """All that can be refused before torch is imported, as one of the ranks that a launcher started; the config."""
+    from megatron_nlg.data.labelled import with_epochs
     from megatron_nlg.parallel.layout import Layout
     from megatron_nlg.parallel.rendezvous import yield_to_main
     from megatron_nlg.planning.fit import load_fitting
@@ -96,7 +98,7 @@ def _as_rank(args: argparse.Namespace, who: Rendezvous) -> RunConfig:
         if args.max_restarts:
             raise InputError("--max-restarts: these ranks were started by torchrun or srun, which must restart them")
         room = local_room(who.local_ranks)
-        config = with_absolute_paths(load_fitting(args.config, args.overrides, who.world_size, room))
+        config = with_epochs(with_absolute_paths(load_fitting(args.config, args.overrides, who.world_size, room)))
         plan = read_placement(args.placement, who.world_size) if args.placement else None
         make_run_folder(args.out)
     except InputError:
@@ -133,7 +135,12 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).resolve())
 
+    texts = data.classification
+    if texts is not None:
+        paths = {key: absolute(getattr(texts, key)) for key in ("train", "validation", "tokenizer")}
+        texts = texts.model_copy(update=paths)
     update = {
+        "classification": texts,
         "blend": absolute(data.blend),
         "stages": tuple(stage.model_copy(update={"blend": absolute(stage.blend)}) for stage in data.stages),
         "validation": {name: absolute(path) for name, path in data.validation.items()},
@@ -167,8 +174,12 @@ def _check_data(config: RunConfig, folder: Path) -> None:
     prepare_fork()
     import megatron_nlg.training.trainer  # noqa: F401
     from megatron_nlg.data.plan import make_plan
+    from megatron_nlg.data.tokenizer import classifier_tokenizer
     from megatron_nlg.training.checkpoint.format import locate, steps_in
 
-    make_plan(config, folder)
+    if config.task == "classification":
+        classifier_tokenizer(config, folder)
+    else:
+        make_plan(config, folder)
     if config.checkpoint.load_from is not None and not steps_in(folder / "checkpoints"):
         locate(Path(config.checkpoint.load_from))

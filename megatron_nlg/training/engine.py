@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.model.attention import document_mask, own_positions
+from megatron_nlg.model.classifier import class_logits
 from megatron_nlg.model.forward import MicroBatch, logits, own_part, run_schedule
 from megatron_nlg.model.gpt import build_chunks
 from megatron_nlg.model.kernels import choose
@@ -147,6 +148,13 @@ class Engine:
         """tokens [batch, sequence] -> logits [batch, sequence, padded vocabulary] in fp32, on every rank."""
         self.deepspeed.module.eval()
         return logits(self.chunks, self.context, tokens, self._run_chunk)
+
+    def class_logits(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
+        """Of a classifier: logits [texts of this rank's micro-batches, classes] in fp32, on every rank of a replica."""
+        self.deepspeed.module.eval()
+        out = class_logits(self.chunks, self.context, micro_batches, self._run_chunk)
+        self.deepspeed.module.train()
+        return out
 
     @property
     def skipped_steps(self) -> int:
@@ -375,7 +383,8 @@ class Engine:
 
     def _tied_embedding(self) -> nn.Parameter | None:
         """The copy of the tied embedding that this stage must keep equal to another stage's."""
-        if self.context.embedding_group is None or not self.config.model.tie_embeddings:
+        tied = self.config.model.tie_embeddings and not self.config.classes
+        if self.context.embedding_group is None or not tied:
             return None
         end = self.chunks[0] if self.chunks[0].pre_process else self.chunks[-1]
         weight: nn.Parameter = end.shared_embedding_or_output_weight()

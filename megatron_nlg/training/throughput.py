@@ -45,12 +45,12 @@ class Throughput:
     def model_tflops_per_gpu(self, tokens: int, seconds: float, sequence_length: int | None = None) -> float:
         """TFLOP/s of one device when all of them together took `tokens` tokens in `seconds`.
 
-        `sequence_length` is that of the samples, where a warm-up cuts them short.
+        `sequence_length` is that of the samples, where they are shorter than the model's.
         """
         model = self.config.model
         if sequence_length is not None:
             model = model.model_copy(update={"sequence_length": sequence_length})
-        return model_flops_per_token(model) * tokens / seconds / self.ranks / 1e12
+        return model_flops_per_token(model, not self.config.classes) * tokens / seconds / self.ranks / 1e12
 
     def mfu(self, tflops_per_gpu: float) -> float | None:
         """Share of the peak, or None when that is not known."""
@@ -58,11 +58,13 @@ class Throughput:
 
     def header(self) -> str:
         """One line for the start of the log: the formula, its value, and the assumed peak."""
-        flops = model_flops_per_token(self.config.model)
+        model = self.config.model.model_copy(update={"sequence_length": self.config.sample_length})
+        flops = model_flops_per_token(model, not self.config.classes)
+        head = "a classifier has no logits, V = 0; " if self.config.classes else ""
         line = (
             "throughput: model FLOPs per token = 6·L·(2h² + 2hk + 2hf) + 12·L·s·h + 6·h·V (3hf when the MLP is gated), "
             "which is 72·L·h²·(1 + s/(6h) + V/(12Lh)) for k = h and f = 4h; recomputation is not counted; "
-            f"here {flops:.4g} a token over {self.ranks} × {self.device_name}; "
+            f"{head}here {flops:.4g} a token over {self.ranks} × {self.device_name}; "
         )
         if self.config.log.peak_tflops:
             return f"{line}assumed peak {self.peak:g} TFLOP/s each (log.peak_tflops)"

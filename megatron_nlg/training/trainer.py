@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,7 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.clock import TokenClock
 from megatron_nlg.data.datasets import build_datasets
 from megatron_nlg.data.documents import Boundaries
+from megatron_nlg.data.examples import Examples
 from megatron_nlg.data.identity import blend_changes, without_blend
 from megatron_nlg.data.loader import Batch, Loader
 from megatron_nlg.data.sampler import micro_batch_samples
@@ -45,6 +46,7 @@ from megatron_nlg.training.engine import Engine, StepResult
 from megatron_nlg.training.guard import GuardState, LossGuard
 from megatron_nlg.training.integrity import compare_replicas
 from megatron_nlg.training.schedule import BatchSchedule, FixedBatches, LearningRate
+from megatron_nlg.training.scores import score
 from megatron_nlg.training.statistics import Statistics
 from megatron_nlg.training.throughput import Throughput
 from megatron_nlg.training.timeline import Timeline
@@ -80,13 +82,13 @@ class Trainer:
         self.batches = BatchSchedule(config, context.layout.data)
         self.throughput = Throughput(config, context.layout.world_size, context.device.name)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint, context)
-        self._identity = model_identity(config) | self.datasets.plan.identity
+        self._identity = model_identity(config) | self.datasets.identity
         self._blend_changes: list[str] = []
         loaded, self._damaged = self.checkpoints.load(self.engine, self._identity, self._check_identity)
         self.progress = replace(loaded, identity=self._identity)
         self.engine.restore_loss_scale(self.progress.loss_scale)
         self._skipped_before = self.progress.skipped_steps
-        self._last_save = self.progress.step
+        self._last_save, self._validated = self.progress.step, -1
         self.guard = LossGuard(config.guard, GuardState.from_json(self.progress.guard))
         self.deadline = Deadline(deadline)
         steps_done = self.batches.steps_until(self.progress.consumed_samples)
@@ -122,7 +124,9 @@ class Trainer:
             for problem in self._damaged:
                 self._event("damaged checkpoint", problem=problem)
             if self.checkpoints.loaded_from and not self.progress.step:
-                self._event("weights loaded", path=str(self.checkpoints.loaded_from))
+                self._event("weights loaded", path=str(self.checkpoints.loaded_from), **self.checkpoints.left_initial)
+            if self.datasets.about:
+                self._event("examples", **self.datasets.about)
             self._event("kernels", **self.engine.kernels.active)
             with caught_signals() as caught:
                 while (left := self._loop(caught)) == "roll back":
@@ -167,7 +171,7 @@ class Trainer:
                 if config.integrity.interval and step % config.integrity.interval == 0:
                     compare_replicas(self.engine, step)
                 with watch.paused():
-                    if config.evaluation.interval and step % config.evaluation.interval == 0:
+                    if self._validation_is_due(batch):
                         self._validate()
                     if config.evaluation.task_interval and step % config.evaluation.task_interval == 0:
                         self._measure_tasks()
@@ -178,8 +182,7 @@ class Trainer:
                     return why
         finally:
             train.close()
-        evaluated = config.evaluation.interval and self.progress.step % config.evaluation.interval == 0
-        if self.progress.step != self.run.start_step and not evaluated:
+        if self.progress.step not in (self.run.start_step, self._validated):
             self._validate()
         return "done"
 
@@ -289,9 +292,10 @@ class Trainer:
             consumed_samples=consumed_samples,
             prefetch=self.config.data.prefetch,
             clock=clock,
-            boundaries=Boundaries.of(self.config.data, self.datasets.plan.tokenizer.eod),
+            boundaries=Boundaries.of(self.config.data, self.datasets.eod),
             left_out=left_out,
             pinned=self.context.device.pins_memory,
+            padded_length=dataset.padded_length if isinstance(dataset, Examples) else None,
         )
 
     def _to_device(self, batch: Batch) -> list[dict[str, Tensor]]:
@@ -304,7 +308,11 @@ class Trainer:
         seconds, data_seconds = watch.lap(self.progress.step, waited)
         consumed, size = self.progress.consumed_samples, batch.global_batch_size
         tokens = self.clock.tokens(consumed) - self.clock.tokens(consumed - size)
-        length = batch.micro_batches[0]["tokens"].shape[1] if self.config.schedule.sequence_warmup else None
+        taken, length = batch.micro_batches[0]["tokens"].shape[1], None
+        if self.config.schedule.sequence_warmup or self.config.classes:
+            length = taken
+        if self.config.classes:  # what goes through the model, and not what a text counts as
+            tokens = size * taken
         tflops = self.throughput.model_tflops_per_gpu(tokens, seconds, length)
         return StepMetrics(
             step=self.progress.step,
@@ -322,17 +330,33 @@ class Trainer:
             sequence_length=length,
         )
 
+    def _validation_is_due(self, batch: Batch) -> bool:
+        """Whether to validate after this step: at an interval, and after every pass over labelled texts."""
+        interval, train = self.config.evaluation.interval, self.datasets.train
+        if interval and self.progress.step % interval == 0:
+            return True
+        if not isinstance(train, Examples):
+            return False
+        return batch.first_sample // len(train) != self.progress.consumed_samples // len(train)
+
     def _validate(self) -> None:
-        """Mean loss per token on every source's validation split."""
-        count, size = self.config.evaluation.batches, self.config.batch.global_
-        rows = []
+        """Mean loss per token on every source's validation split; of a classifier, its scores on all texts."""
+        rows, self._validated = [], self.progress.step
         for source, dataset in self.datasets.valid.items():
-            loader = self._loader(dataset, FixedBatches(size, count))
+            count, size = self.config.evaluation.batches, self.config.batch.global_
+            if isinstance(dataset, Examples) and count:
+                count = -(-len(dataset) // size)
             self.engine.phases.enter("validation")
-            losses = [float(self.engine.evaluate(self._to_device(batch))) for batch in loader]
+            loader = self._loader(dataset, FixedBatches(size, count))
+            batches = (self._to_device(batch) for batch in loader)
+            if self.config.classes and count:
+                scores = score(self.engine, batches)
+                rows.append(ValidationRow(self.progress.step, source, perplexity=None, **asdict(scores)))
+            elif not self.config.classes:
+                losses = [float(self.engine.evaluate(batch)) for batch in batches]
+                loss = math.fsum(losses) / len(losses)
+                rows.append(ValidationRow(self.progress.step, source, loss, math.exp(min(loss, 700.0))))
             loader.close()
-            loss = math.fsum(losses) / len(losses)
-            rows.append(ValidationRow(self.progress.step, source, loss, math.exp(min(loss, 700.0))))
         self._tell(lambda c: c.on_validation(self.run, rows))
 
     def _measure_tasks(self) -> None:

@@ -56,17 +56,35 @@ class StepMetrics:
     data_seconds: float = 0.0
     """What a step waited for its batch on rank 0, in seconds; the mean since the last row."""
     sequence_length: int | None = None
-    """Tokens of the step's longest sample, while schedule.sequence_warmup cuts them."""
+    """Tokens of the step's longest sample, while schedule.sequence_warmup cuts them; what texts are padded to."""
 
 
 @dataclass(frozen=True)
 class ValidationRow:
-    """Loss on one source's validation split after `step` steps, in nats per token; perplexity is its exponential."""
+    """Loss on one source's validation split after `step` steps, in nats per token; perplexity is its exponential.
+
+    Of a classifier it is per text, and there is no perplexity but what scores.Scores says.
+    """
 
     step: int
     source: str
     loss: float
-    perplexity: float
+    perplexity: float | None
+    accuracy: float | None = None
+    f1: float | None = None
+    examples: int | None = None
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """All that is measured, by its name."""
+        names = ("loss", "perplexity", "accuracy", "f1")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def text(self) -> str:
+        """`2.3456 (perplexity 10.44)`, or `0.3456 (accuracy 0.8712, F1 0.8694)`."""
+        if self.perplexity is not None:
+            return f"{self.loss:.4f} (perplexity {self.perplexity:.4g})"
+        return f"{self.loss:.4f} (accuracy {self.accuracy:.4f}, F1 {self.f1:.4f})"
 
 
 class Callback:

@@ -26,6 +26,8 @@ class LiveView:
         self.metrics: StepMetrics | None = None
         self.valid: dict[str, tuple[float, float | None]] = {}
         """Source -> its last loss, and the one before."""
+        self.accuracy: dict[str, float] = {}
+        """Source -> a classifier's last accuracy."""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,6 +55,8 @@ class LiveView:
         for row in rows:
             before = self.valid.get(row.source)
             self.valid[row.source] = (row.loss, before[0] if before else None)
+            if row.accuracy is not None:
+                self.accuracy[row.source] = row.accuracy
 
     def stop(self) -> None:
         """Leave the terminal."""
@@ -68,7 +72,8 @@ class LiveView:
             table.add_row("rate", Text(f"{row.tokens_per_second:,.0f} tokens/s{mfu}, waits for data {waits:.0%}"))
         for source, (loss, before) in self.valid.items():
             change = f"  {loss - before:+.4f}" if before is not None else ""
-            table.add_row("validation", Text(f"{source} {loss:.4f}{change}"))
+            right = f"  accuracy {self.accuracy[source]:.4f}" if source in self.accuracy else ""
+            table.add_row("validation", Text(f"{source} {loss:.4f}{change}{right}"))
         return Group(table, self._bar.get_renderable())
 
 

@@ -58,7 +58,8 @@ class MetricsFile(Callback):
     def on_validation(self, run: Run, rows: Sequence[ValidationRow]) -> None:
         """Append one row a source."""
         for row in rows:
-            _append(self._metrics, {"split": "valid", **asdict(row)})
+            said = {key: value for key, value in asdict(row).items() if value is not None}
+            _append(self._metrics, {"split": "valid", **said})
 
     def on_checkpoint(self, run: Run, step: int, path: Path) -> None:
         """Note a complete checkpoint, by its path inside the run folder."""

@@ -55,7 +55,7 @@ class ProgressLine(Callback):
         if self._live:
             self._live.validation(rows)
         if run.is_main and rows:
-            sources = "  ".join(f"{row.source} {row.loss:.4f} (perplexity {row.perplexity:.4g})" for row in rows)
+            sources = "  ".join(f"{row.source} {row.text()}" for row in rows)
             self._print(f"step {rows[0].step:>{len(str(run.total_steps))}}  validation  {sources}")
 
     def on_checkpoint(self, run: Run, step: int, path: Path) -> None:

@@ -33,11 +33,11 @@ class TensorBoard(Callback):
                     self._writer.add_scalar(f"train/{name}", value, metrics.step)
 
     def on_validation(self, run: Run, rows: Sequence[ValidationRow]) -> None:
-        """`valid/SOURCE/loss` and its perplexity."""
+        """`valid/SOURCE/loss` and its perplexity, or accuracy and f1."""
         if self._writer:
             for row in rows:
-                self._writer.add_scalar(f"valid/{row.source}/loss", row.loss, row.step)
-                self._writer.add_scalar(f"valid/{row.source}/perplexity", row.perplexity, row.step)
+                for name, value in row.measures.items():
+                    self._writer.add_scalar(f"valid/{row.source}/{name}", value, row.step)
 
     def on_rollback(self, run: Run, step: int) -> None:
         """Hide the steps that are taken again: a new event file that begins after `step`."""

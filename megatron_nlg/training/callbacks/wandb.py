@@ -55,11 +55,10 @@ class WandB(Callback):
             self._call("log", {"step": metrics.step, **row})
 
     def on_validation(self, run: Run, rows: Sequence[ValidationRow]) -> None:
-        """`valid/SOURCE/loss` and its perplexity."""
+        """`valid/SOURCE/loss` and its perplexity, or accuracy and f1."""
         if self._run and rows:
-            losses = {f"valid/{row.source}/loss": row.loss for row in rows}
-            perplexities = {f"valid/{row.source}/perplexity": row.perplexity for row in rows}
-            self._call("log", {"step": rows[0].step, **losses, **perplexities})
+            numbers = {f"valid/{row.source}/{name}": value for row in rows for name, value in row.measures.items()}
+            self._call("log", {"step": rows[0].step, **numbers})
 
     def on_end(self, run: Run, step: int, status: str) -> None:
         """Finish the run; W&B shows it as failed unless training is done or was told to leave."""

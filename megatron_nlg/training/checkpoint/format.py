@@ -46,7 +46,7 @@ class Progress:
     def tokens(self) -> int:
         """Tokens read."""
         warmup = self.identity.get("schedule.sequence_warmup")
-        length = int(self.identity.get("model.sequence_length", 0))
+        length = int(self.identity.get("data.classification.max_length", self.identity.get("model.sequence_length", 0)))
         return TokenClock(length, SequenceWarmup(**warmup) if warmup else None).tokens(self.consumed_samples)
 
 

@@ -37,7 +37,7 @@ from megatron_nlg.model.huggingface import (
     to_ours,
     to_theirs,
 )
-from megatron_nlg.model.naming import EMBEDDING
+from megatron_nlg.model.naming import CLASSIFIER, EMBEDDING
 from megatron_nlg.training.checkpoint.format import (
     WEIGHT,
     Progress,
@@ -221,7 +221,10 @@ def export_folder(path: Path, target: Path, shard_bytes: int) -> Path:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     make_folder(partial)
     try:
-        _write_shards(Source(folder), model, partial, shard_bytes)
+        source = Source(folder)
+        if any(name.startswith(CLASSIFIER) for name in source.parameters()):
+            print(f"{folder}: is a classifier's: its head ({CLASSIFIER}*) is left out", file=sys.stderr)
+        _write_shards(source, model, partial, shard_bytes)
         _write_tokenizer(tokenizer, partial, model)
         write_json(partial / CONFIG, config)
         sync(partial)

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.schema import Checkpoint
+from megatron_nlg.model.naming import CLASSIFIER
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.callbacks.metrics import replace_text
 from megatron_nlg.training.checkpoint.format import (
@@ -68,6 +69,8 @@ class Saved:
         }
 
 
+CLASSES = "data.classification.labels"
+"""A classifier's classes in its identity."""
 Check = Callable[[Progress, Path, str], None]
 """Raises InputError where a checkpoint's progress, in that folder, is of another model or other data than the run's.
 The last argument says what the user may do, where that is not the usual."""
@@ -85,6 +88,8 @@ class Checkpoints:
         self._snapshot = Snapshot()
         self.loaded_from: Path | None = None
         """The checkpoint that was loaded."""
+        self.left_initial: dict[str, Any] = {}
+        """What of the model that checkpoint had no weights for, for the log."""
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class Checkpoints:
         if self.settings.load == "weights":
             mend = "checkpoint.load=weights needs the same model"
             check_identity(model_part(progress.identity), model_part(identity), folder, mend)
-            self._fill(engine, folder, Progress())
+            self._fill(engine, folder, Progress(), _initial(progress.identity, identity))
             return Progress(), damaged
         # What was imported from another system knows nothing of our data.
         imported = all(key.startswith("model.") for key in progress.identity)
@@ -277,8 +282,11 @@ class Checkpoints:
         dist.all_gather_object(found, mine)
         return sorted({problem for part in found for problem in part})
 
-    def _fill(self, engine: Engine, folder: Path, progress: Progress) -> None:
-        """Fill weights and, when updates have been made, moments; each rank reads its own share."""
+    def _fill(self, engine: Engine, folder: Path, progress: Progress, initial: str | None = None) -> None:
+        """Fill weights and, when updates have been made, moments; each rank reads its own share.
+
+        Parameters whose name begins with `initial` keep their initial values.
+        """
         updates = progress.step - progress.skipped_steps
         if updates and read_manifest(folder).contents != EVERYTHING:
             raise InputError(
@@ -288,11 +296,21 @@ class Checkpoints:
         if updates:
             engine.create_moments()
             engine.link_moments()
+        pieces = loadable(engine, EVERYTHING if updates else (WEIGHT,))
+        if initial:
+            pieces = [piece for piece in pieces if not piece.key.startswith(f"{WEIGHT}.{initial}")]
+            self.left_initial = {"left_initial": f"{initial}*"}
         with torch.no_grad():
-            Source(folder).read(loadable(engine, EVERYTHING if updates else (WEIGHT,)))
+            Source(folder).read(pieces)
         engine.refresh_weights()
         engine.set_update_count(updates)
         self.loaded_from = folder
+
+
+def _initial(saved: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    """A classifier's head is drawn anew, unless it is another classifier's of the same classes."""
+    same = saved.get(CLASSES) == wanted.get(CLASSES)
+    return None if CLASSES not in wanted or same else CLASSIFIER
 
 
 class _MainRankError(Exception):

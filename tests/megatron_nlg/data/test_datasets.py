@@ -91,7 +91,7 @@ def test_no_token_is_taken_for_padding(tmp_path: Path, group: None) -> None:
     tokens = np.concatenate([built.train[i]["labels"].numpy() for i in range(300)])
     masks = np.concatenate([built.train[i]["loss_mask"].numpy() for i in range(300)])
     assert (masks == 1).all()
-    assert (tokens == built.plan.tokenizer.eod).sum() > 1000
+    assert (tokens == built.eod).sum() > 1000
     raw = np.fromfile(blend.parent / "tokens" / "docs.bin", np.uint16)
     assert np.mean(tokens == 0) == pytest.approx(np.mean(raw == 0), rel=0.3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -52,6 +53,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(folder / "demo", f"data.blend={write_corpus_stats(folder / 'corpus')}")
     write_samples(run)
     return run
+
+
+def test_a_classifier_shows_accuracy_and_f1(tmp_path: Path) -> None:
+    settings = "{train: t.tsv, labels: [bad, good], max_length: 32}"
+    run = write_run(tmp_path / "run", "task=classification", f"data.classification={settings}")
+    rows = [{"split": "valid", "step": 9, "source": "validation", "loss": 0.4, "accuracy": 0.75, "f1": 0.5}]
+    kept = [row for row in (run / "metrics.jsonl").read_text().splitlines() if "valid" not in row]
+    (run / "metrics.jsonl").write_text("\n".join([*kept, *map(json.dumps, rows)]) + "\n")
+    read = Reader(page(read_record(run)))
+    assert read.headings[:2] == ["Loss", "Accuracy"]
+    assert "F1 is that of class good" in read.text and "0.7500" in read.text and "perplexity" not in read.text
+    assert "Mean over texts" in read.text
 
 
 def test_every_section_is_there(run: Path) -> None:

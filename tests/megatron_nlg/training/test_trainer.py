@@ -21,11 +21,13 @@ import torch
 from data_prep.files import read_json
 from megatron_nlg.config.errors import MegatronNlgError
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.data.labelled import with_epochs
 from megatron_nlg.training.callbacks.base import Callback, Run, StepMetrics
 from megatron_nlg.training.checkpoint import publish, writer
 from megatron_nlg.training.checkpoint.format import Progress, problems_of, steps_in
 from megatron_nlg.training.trainer import Trainer
 from tests.megatron_nlg.data.corpus import write_corpus
+from tests.megatron_nlg.data.texts import write_texts
 from tests.tiny import tiny
 from tests.world import World
 
@@ -195,6 +197,43 @@ def test_losses_do_not_depend_on_the_data_parallel_size(world: World, settings: 
     for got, want in zip(curve(tmp_path / "four"), curve(tmp_path / "one"), strict=True):
         assert got == pytest.approx(want, rel=1e-5)
     assert [row["batch_size"] for row in rows(tmp_path / "four")][:5] == [8, 8, 8, 8, 16]
+
+
+# ---- classification --------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_learns_a_planted_rule_and_resumes_to_the_digit(world: World, tmp_path: Path) -> None:
+    base = [*write_texts(tmp_path), "data.classification.epochs=4", "optimizer.lr=2e-3"]
+    config = with_epochs(tiny(*base, "parallel.tensor=2", "checkpoint.interval=5"))
+    whole, cut, other = (tmp_path / name for name in ("whole", "cut", "other"))
+    assert world.run(2, go, config, whole) == ["done"] * 2
+    assert world.run(2, go, config, cut, (14, "crash")) == ["crashed"] * 2
+    shutil.copytree(cut, other)
+    assert world.run(2, go, config, cut) == ["done"] * 2
+    assert curve(cut) == curve(whole) and rows(cut, "valid") == rows(whole, "valid")
+    assert [row["step"] for row in rows(whole, "valid")] == list(range(6, 25, 6))  # after every epoch of 96 texts
+    last = rows(whole, "valid")[-1]
+    assert (last["accuracy"], last["f1"], last["examples"]) == (1.0, 1.0, 37)
+    assert "perplexity" not in last
+    # On two replicas it goes on to the same curve.
+    assert world.run(2, go, with_epochs(tiny(*base, "checkpoint.interval=5")), other) == ["done"] * 2
+    for got, want in zip(curve(other), curve(whole), strict=True):
+        assert got == pytest.approx(want, rel=1e-3, abs=1e-5)  # losses come near 0
+    again = with_epochs(tiny(*base, "data.classification.epochs=1", f"checkpoint.load_from={whole}"))
+    assert world.run(1, go, again, tmp_path / "again") == ["done"]
+    loaded = [json.loads(line) for line in (tmp_path / "again" / "events.jsonl").read_text().splitlines()]
+    assert [e for e in loaded if e["event"] == "weights loaded" and "left_initial" not in e]  # its head as well
+    assert rows(tmp_path / "again")[0]["loss"] < 0.05
+
+
+def test_a_classifier_goes_on_with_the_same_texts_only(world: World, tmp_path: Path) -> None:
+    base = write_texts(tmp_path, train=20)
+    config = with_epochs(tiny(*base))
+    assert world.run(1, go, config, tmp_path / "run", (2, "signal")) == ["signal"]
+    lines = (tmp_path / "train.tsv").read_text().splitlines()
+    (tmp_path / "train.tsv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    with pytest.raises(AssertionError, match=r"training examples is '.*' and was '.*'"):
+        world.run(1, go, config, tmp_path / "run")
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------
