@@ -36,6 +36,7 @@ COMMANDS = {
         "checkpoints into other shapes, from DeepSpeed, from and to Hugging Face",
     ),
     "generate": Command("megatron_nlg.generation.command", "continue a prompt with a run's model"),
+    "classify": Command("megatron_nlg.generation.classify", "classes of texts by a run that was trained to give them"),
     "serve": Command("megatron_nlg.serving.command", "serve a run's model over HTTP, as OpenAI's API"),
     "evaluate": Command("megatron_nlg.evaluation.command", "a run's model on evaluation tasks, beside published ones"),
     "hans": Command(

@@ -89,7 +89,7 @@ class Examples:
         if number is not None:
             begin, end = self.texts.offsets[number : number + 2].tolist()
             tokens[: end - begin] = torch.from_numpy(self.texts.ids[begin:end])
-            labels[end - begin - 1] = int(self.texts.classes[number])
+            labels[end - begin - 1] = max(0, int(self.texts.classes[number]))  # a text without one has any
             mask[end - begin - 1] = 1.0
         return {"tokens": tokens, "labels": labels, "loss_mask": mask}
 

@@ -14,6 +14,7 @@ from megatron_nlg.config.errors import ConfigError, InputError, Problem
 from megatron_nlg.config.schema import Classification, RunConfig
 from megatron_nlg.config.validate import consistency
 
+NO_LABEL = -1
 SHOWN = 60
 """Characters of a broken line that a message shows."""
 
@@ -24,7 +25,7 @@ class Texts:
 
     texts: list[str]
     classes: list[int]
-    """Positions in data.classification.labels."""
+    """Positions in data.classification.labels; NO_LABEL where a file needs none and has none."""
     places: list[str]
     """FILE:LINE of each."""
 
@@ -55,21 +56,21 @@ def read_sets(config: RunConfig) -> tuple[Texts, Texts]:
     return train.take(sorted(order[:cut])), train.take(sorted(order[cut:]))
 
 
-def read_texts(path: Path, settings: Classification) -> Texts:
-    """A file's texts and classes. Raises InputError with file and line."""
+def read_texts(path: Path, settings: Classification, labelled: bool = True) -> Texts:
+    """A file's texts and classes, which it may lack unless `labelled`. Raises InputError with file and line."""
     columns = template_columns(settings.text)
     classes = {name: number for number, name in enumerate(settings.labels)}
     found = Texts([], [], [])
-    for place, row in _rows(path, [*columns, settings.label]):
-        label = row[settings.label]
-        if label not in classes:
+    for place, row in _rows(path, [*columns, settings.label] if labelled else columns):
+        label = row.get(settings.label)
+        if label is not None and label not in classes:
             known = ", ".join(settings.labels)
             raise InputError(f"{place}: {settings.label} is {label!r}, and data.classification.labels are {known}")
         for column in columns:
             if not row[column].strip():
                 raise InputError(f"{place}: {column} is empty; remove or mend the line")
         found.texts.append(settings.text.format_map(row))
-        found.classes.append(classes[label])
+        found.classes.append(NO_LABEL if label is None else classes[label])
         found.places.append(place)
     if not found.texts:
         raise InputError(f"{path}: holds no text; data.classification needs examples")

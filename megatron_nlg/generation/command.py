@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     if not (args.run / "config.yaml").is_file():
         raise InputError(f"{args.run}: has no config.yaml; name the folder of a run")
     config = load_config(args.run / "config.yaml", [*ONE_RANK, *args.overrides])
+    if config.classes:
+        raise InputError(f"{args.run}: is a classifier, which has no next token to give; use classify")
     supervisor.quiet_libraries()
     supervisor.prepare_fork()
     from megatron_nlg.data.tokenizer import run_tokenizer

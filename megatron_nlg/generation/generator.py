@@ -30,7 +30,7 @@ class Generator:
     def __init__(self, config: RunConfig, run_folder: Path, tokenizer: Tokenizer, step: int | None = None):
         _check_layout(config)
         if config.classes:
-            raise InputError(f"{run_folder}: is a classifier (task: classification), which has no next token to give")
+            raise InputError(f"{run_folder}: is a classifier, which has no next token to give; use classify")
         self.config, self.tokenizer = config, tokenizer
         self.context = ParallelContext.create(config)
         seed_step(config.seed, 0, self.context.at, self.context.device)

@@ -1,0 +1,66 @@
+"""A trained classifier without its optimizer, and the classes' logits of texts by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megatron_nlg.config.errors import InputError
+from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
+from megatron_nlg.data.examples import Examples, encode
+from megatron_nlg.data.labelled import Texts
+from megatron_nlg.data.tokenizer import classifier_tokenizer
+from megatron_nlg.model.classifier import class_logits
+from megatron_nlg.model.gpt import build_chunks
+from megatron_nlg.model.kernels import choose
+from megatron_nlg.parallel.context import ParallelContext
+from megatron_nlg.parallel.rng import seed_step
+from megatron_nlg.training.checkpoint.format import model_identity
+from megatron_nlg.training.checkpoint.store import CLASSES, Checkpoints
+
+
+class TrainedClassifier:
+    """Weights of a run's newest whole checkpoint, or of `step`'s, in the layout of `config`.
+
+    Every method is collective: all ranks call it with the same arguments and get the same results.
+    """
+
+    def __init__(self, config: RunConfig, run_folder: Path, step: int | None = None):
+        settings = config.data.classification
+        if settings is None:
+            raise InputError(f"{run_folder}: is no classifier (task: classification); train one, or use generate")
+        self.config, self.settings = config, settings
+        self.tokenizer = classifier_tokenizer(config, run_folder)
+        self.context = ParallelContext.create(config)
+        seed_step(config.seed, 0, self.context.at, self.context.device)
+        plain = KernelSettings(compiled=False, libraries=False)  # passes have lengths of their own
+        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel, plain))
+        for chunk in self.chunks:
+            chunk.eval()
+        checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
+        labels = {"tokenizer": self.tokenizer.identity, CLASSES: list(settings.labels)}
+        self.progress, self.damaged = checkpoints.load_weights(self.chunks, model_identity(config) | labels, step)
+        checkpoints.close()
+
+    def logits(self, texts: Texts, batch_size: int = 32) -> Tensor:
+        """[texts, classes], fp32, on the CPU; texts are cut to data.classification.max_length as in training."""
+        parallel = self.config.parallel
+        encoded = encode(texts, self.tokenizer, self.settings)
+        multiple = parallel.tensor if parallel.sequence else 1
+        examples = Examples(encoded, self.settings.max_length, self.tokenizer.eod, multiple)
+        at_once = parallel.pipeline if parallel.interleave > 1 else 1  # interleaved chunks need so many micro-batches
+        found = []
+        for first in range(0, len(examples), batch_size * at_once):
+            longest = examples.padded_length(first, batch_size * at_once)
+            micro_batches = [
+                {
+                    key: torch.stack([sample[key][:longest] for sample in samples]).to(self.context.device.torch)
+                    for key in ("tokens", "loss_mask")
+                }
+                for begin in range(first, first + batch_size * at_once, batch_size)
+                for samples in [[examples[i] for i in range(begin, begin + batch_size)]]
+            ]
+            found.append(class_logits(self.chunks, self.context, micro_batches).cpu())
+        return torch.cat(found)[: len(examples)]
