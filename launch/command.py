@@ -206,6 +206,11 @@ def _check_data(config: RunConfig) -> None:
     """Find out now what would end the job hours later, when it leaves the queue."""
     from megatron_nlg.config.errors import InputError
 
+    if config.data.classification is not None:
+        from megatron_nlg.data.labelled import with_epochs
+
+        with_epochs(config)  # every text is looked at
+        return
     blend = config.data.blend
     if blend is None:
         raise InputError("data.blend: is required to train; give the prepared corpus as data.blend=CORPUS/blend.yaml")
@@ -273,6 +278,9 @@ def _container(args: argparse.Namespace, config: RunConfig) -> Container | None:
     if not args.container:
         return None
     blends = [config.data.blend, *(stage.blend for stage in config.data.stages), *config.data.validation.values()]
+    texts = config.data.classification
+    if texts is not None:
+        blends += [texts.train, texts.validation, texts.tokenizer]
     files = [args.config, *(Path(blend) for blend in blends if blend)]
     wanted = {Path.cwd(), args.out.resolve(), *(path.resolve().parent for path in files)}
     wanted |= {path.resolve() for path in args.mount}

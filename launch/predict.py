@@ -13,6 +13,7 @@ from launch import outlook
 if TYPE_CHECKING:
     from launch.outlook import Outlook
     from megatron_nlg.config.cluster import Cluster
+    from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.planning.prediction import Prediction
     from megatron_nlg.planning.search import Search
 
@@ -50,7 +51,7 @@ def _fixed(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_nod
     from megatron_nlg.planning.prediction import as_tree, predict
 
     ranks = nodes * ranks_per_node
-    config = load_config(args.config, args.overrides, ranks)
+    config = _pretraining(load_config(args.config, args.overrides, ranks))
     found = predict(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
     about = outlook.outlook(args, found, cluster, nodes)
     _write_page(args, cluster, found, about, None)
@@ -68,7 +69,7 @@ def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_no
     from megatron_nlg.planning.search import no_room, search
 
     ranks = nodes * ranks_per_node
-    config = load_config(args.config, args.overrides)
+    config = _pretraining(load_config(args.config, args.overrides))
     found = search(config, cluster, ranks, ranks_per_node, args.stack, args.memory)
     if not found.ranked:
         raise no_room(found)
@@ -82,6 +83,15 @@ def _search(args: argparse.Namespace, cluster: Cluster, nodes: int, ranks_per_no
         f"{nodes} nodes × {ranks_per_node} of {cluster.name} at {config.batch.global_:,} sequences, stack {args.stack}"
     )
     print("\n".join([*search_lines(found, where), *outlook.outlook_lines(about)]))
+
+
+def _pretraining(config: RunConfig) -> RunConfig:
+    """A config whose run can be predicted. Raises InputError."""
+    from megatron_nlg.config.errors import InputError
+
+    if config.task != "pretraining":
+        raise InputError(f"task: {config.task}: plan predicts pretraining only; `check` says steps and memory of this")
+    return config
 
 
 def _write_page(

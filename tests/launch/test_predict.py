@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,15 @@ def test_the_run_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert run["strong_scaling"] == []
     assert cli.main([*words, "--price", "-1"]) == 2
     assert "--price -1: a number above 0" in capsys.readouterr().err
+
+
+def test_a_classifiers_run_is_not_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        f"include: ['{Path('configs/models/tiny.yaml').resolve()}']\ntask: classification\nbatch: {{global: 8}}\n"
+        "optimizer: {lr: 1e-4}\nschedule: {}\n"
+        "data: {classification: {train: t.tsv, labels: [a, b], max_length: 16}}\n"
+    )
+    for option in ([], ["--fixed"]):
+        assert cli.main(["plan", str(run), "--cluster", "configs/clusters/cpu_laptop.yaml", *option]) == 2
+        assert "task: classification: plan predicts pretraining only" in capsys.readouterr().err

@@ -75,6 +75,7 @@ def synthetic_batch(
     generator = torch.Generator().manual_seed(step)
     length = config.model.sequence_length
     tokens = (torch.rand(size, length + 1, generator=generator) ** 4 * config.model.vocab_size).long()
+    following = tokens[:, 1:] % config.classes if config.classes else tokens[:, 1:]
     mask = torch.ones(size, length)
     if masked:  # the first half of the samples keep two tokens each, the others any number
         keep = torch.randint(1, length, (size,), generator=generator)
@@ -83,8 +84,9 @@ def synthetic_batch(
     data, ranks = context.at.data, context.layout.data
     mine = slice(data * size // ranks, (data + 1) * size // ranks)
     micro = config.batch.micro
-    for t, m in zip(torch.split(tokens[mine], micro), torch.split(mask[mine], micro), strict=True):
-        batch = {"tokens": t[:, :-1].contiguous(), "labels": t[:, 1:].contiguous(), "loss_mask": m}
+    parts = (torch.split(part[mine], micro) for part in (tokens[:, :-1], following, mask))
+    for t, f, m in zip(*parts, strict=True):
+        batch = {"tokens": t.contiguous(), "labels": f.contiguous(), "loss_mask": m}
         yield {key: value.to(context.device.torch) for key, value in batch.items()}
 
 

@@ -74,3 +74,11 @@ def test_short_samples_take_fewer_operations() -> None:
     whole, short = (throughput.model_tflops_per_gpu(10**6, 1.0, length) for length in (None, 8))
     assert throughput.model_tflops_per_gpu(10**6, 1.0, 32) == whole
     assert (whole - short) * 1e12 == pytest.approx(12 * 4 * 64 * (32 - 8) * 10**6)
+
+
+def test_a_classifier_has_no_logits() -> None:
+    settings = "data.classification={train: t.tsv, labels: [a, b], max_length: 32}"
+    classifier = Throughput(tiny("task=classification", settings), 1, "cpu")
+    both = [throughput.model_tflops_per_gpu(10**6, 1.0) for throughput in (Throughput(tiny(), 1, "cpu"), classifier)]
+    assert both[0] - both[1] == pytest.approx(6 * 64 * 256 / 1e6)  # 6·h·V a token
+    assert "a classifier has no logits, V = 0" in classifier.header()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from megatron_nlg.training.callbacks.base import ValidationRow
 from megatron_nlg.training.callbacks.progress import LogConsole, ProgressLine, clock, step_line
 from tests.megatron_nlg.training.callbacks.example import metrics, run_in, validation
 
@@ -65,3 +66,17 @@ def test_line_tells_mfu_when_known_and_the_time_left() -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.6, 61, 3600, 90_061)] == ["0:00", "1:00", "1:01", "1:00:00", "25:01:01"]
+
+
+def test_a_classifiers_validation_tells_accuracy_and_f1(tmp_path: Path) -> None:
+    row = ValidationRow(6, "validation", 0.4321, None, accuracy=0.875, f1=0.86, examples=8)
+    for terminal in (False, True):
+        out = io.StringIO()
+        callback = ProgressLine(Console(file=out, force_terminal=terminal, width=120, soft_wrap=True, highlight=False))
+        run = run_in(tmp_path)
+        callback.on_start(run)
+        callback.on_step(run, metrics(6))
+        callback.on_validation(run, [row])
+        callback.on_end(run, 6, "done")
+        assert "validation 0.4321 (accuracy 0.8750, F1 0.8600)" in out.getvalue()
+    assert "validation 0.4321  accuracy 0.8750" in out.getvalue()  # the live view
