@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import gc
 import json
 import logging
 import math
@@ -69,7 +68,6 @@ def local_ranks(wanted: int | None) -> int:
 
 def prepare_fork() -> None:
     """Call before importing what forked ranks are to share: on the CPU the libraries must find their shims."""
-    gc.set_threshold(100_000)  # to look for garbage among what lives on took a fifth of the imports' time
     if local_device_count() is None:
         select_device()
 

@@ -85,7 +85,7 @@ def test_every_layout_learns_the_same(
     for got in world.run(ranks, learn, [*texts[1], *overrides.split()], texts[0]):
         assert got[0] == pytest.approx(losses, rel=1e-5)
         assert got[1] == pytest.approx(norms, rel=1e-4)
-        assert got[2] == pytest.approx(scores, rel=1e-5)
+        assert got[2] == pytest.approx(scores, rel=5e-5)  # of other texts, by weights that differ in the last digits
 
 
 def padded_otherwise(overrides: list[str], folder: Path) -> list[tuple[float, float]]:
