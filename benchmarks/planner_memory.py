@@ -1,7 +1,7 @@
 """Peak memory of ranks on the CPU against what the planner says of them.
 
     python -m benchmarks.planner_memory            # all layouts, two minutes on two cores
-    python -m benchmarks.planner_memory --quick    # two of them, a smaller model
+    python -m benchmarks.planner_memory --quick    # two, of a smaller model
 
 A rank's memory is its resident set less what the process had after its imports and a step of a tiny model, which
 touches the libraries' code and buffers. That is compared with the sum of the parts that the planner counts. The C
@@ -46,6 +46,7 @@ LAYOUTS = [
     (4, "parallel.tensor=2 parallel.pipeline=2 parallel.sequence=true parallel.recompute=full"),
 ]
 """Ranks, and what is laid over the model."""
+QUICK = [(1, ""), (1, "precision=bf16 parallel.recompute=full")]
 
 
 def status(key: str) -> int:
@@ -121,10 +122,10 @@ def main() -> int:
     args = parser.parse_args()
     import megatron_nlg.training.trainer  # noqa: F401
 
-    model, layouts = (SMALL, LAYOUTS[:2]) if args.quick else (MODEL, LAYOUTS)
+    model, layouts = (SMALL, QUICK) if args.quick else (MODEL, LAYOUTS)
     if args.only is not None:
         layouts = [LAYOUTS[args.only]]
-    world = World(4)
+    world = World(max(ranks for ranks, _ in layouts))
     rows = []
     for ranks, overrides in layouts:
         rows.append(compare(world, model, ranks, overrides))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing as mp
 import os
 import pickle
@@ -41,6 +42,7 @@ class World:
         self._start()
 
     def _start(self) -> None:
+        gc.freeze()  # collecting garbage among the libraries' objects takes half a second, and DeepSpeed asks for it
         context = mp.get_context("fork")
         self.pipes: list[Connection] = []
         self.processes = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import gc
 import json
 import logging
 import math
@@ -220,6 +221,7 @@ def be_rank(body: Body, logs: Path, reports: Path | None = None) -> int:
             (reports / f"{rank}.json").write_text(json.dumps(dataclasses.asdict(failure)), encoding="utf-8")
         return failure.code
 
+    gc.freeze()  # the libraries' objects stay: DeepSpeed's set-up collects garbage a dozen times, half a second each
     try:
         terminal = _redirect_output(logs / f"rank_{rank}.log")
         return body(dataclasses.replace(terminal, fail=lambda error: os._exit(report(error))))

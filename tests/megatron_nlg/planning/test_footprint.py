@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
-from benchmarks.planner_memory import SMALL, compare
 from megatron_nlg.config.cluster import load_cluster
 from megatron_nlg.config.validate import replica_ranks
 from megatron_nlg.planning.footprint import CPU, CUDA, device_of, footprint
@@ -120,8 +122,16 @@ def test_published_stacks_keep_what_they_kept() -> None:
     assert old.activations == new.activations > here.activations
 
 
-def test_a_cpu_runs_peak_is_explained(world: World) -> None:
-    """benchmarks/planner_memory.py has a dozen layouts of a larger model, all within 7 %."""
-    for overrides in ("", "precision=bf16 parallel.recompute=full"):
-        [stage] = compare(world, SMALL, 1, overrides)["stages"]
-        assert abs(stage["error"]) < 0.15, stage
+def test_a_cpu_runs_peak_is_explained() -> None:
+    """benchmarks/planner_memory.py has a dozen layouts of a larger model, all within 7 %.
+
+    In a process of its own: the heap of one that has run other tests has holes, and a tensor put into one stays
+    resident when it is freed.
+    """
+    command = [sys.executable, "-m", "benchmarks.planner_memory", "--quick"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout
+    rows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [row["layout"] for row in rows] == ["", "precision=bf16 parallel.recompute=full"]
+    for row in rows:
+        [stage] = row["stages"]
+        assert abs(stage["error"]) < 0.15, row
