@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
+from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.examples import Examples, encode
 from megatron_nlg.data.labelled import Texts
 from megatron_nlg.data.tokenizer import classifier_tokenizer
-from megatron_nlg.model.classifier import class_logits
-from megatron_nlg.model.gpt import build_chunks
-from megatron_nlg.model.kernels import choose
-from megatron_nlg.parallel.context import ParallelContext
-from megatron_nlg.parallel.rng import seed_step
-from megatron_nlg.training.checkpoint.format import model_identity
-from megatron_nlg.training.checkpoint.store import CLASSES, Checkpoints
+from megatron_nlg.generation.weights import load_weights
+from megatron_nlg.model.classifier import Classifier, class_logits
+from megatron_nlg.training.checkpoint.store import CLASSES
 
 
 class TrainedClassifier:
@@ -33,16 +30,10 @@ class TrainedClassifier:
             raise InputError(f"{run_folder}: is no classifier (task: classification); train one, or use generate")
         self.config, self.settings = config, settings
         self.tokenizer = classifier_tokenizer(config, run_folder)
-        self.context = ParallelContext.create(config)
-        seed_step(config.seed, 0, self.context.at, self.context.device)
-        plain = KernelSettings(compiled=False, libraries=False)  # passes have lengths of their own
-        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel, plain))
-        for chunk in self.chunks:
-            chunk.eval()
-        checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
         labels = {"tokenizer": self.tokenizer.identity, CLASSES: list(settings.labels)}
-        self.progress, self.damaged = checkpoints.load_weights(self.chunks, model_identity(config) | labels, step)
-        checkpoints.close()
+        loaded = load_weights(config, run_folder, labels, step)
+        self.context, self.chunks = loaded.context, cast(list[Classifier], loaded.chunks)
+        self.progress, self.damaged = loaded.progress, loaded.damaged
 
     def logits(self, texts: Texts, batch_size: int = 32) -> Tensor:
         """[texts, classes], fp32, on the CPU; texts are cut to data.classification.max_length as in training."""

@@ -7,18 +7,16 @@ from pathlib import Path
 
 from data_prep.tokenizer import Tokenizer
 from megatron_nlg.config.errors import ConfigError, InputError, Problem
-from megatron_nlg.config.schema import Checkpoint, KernelSettings, RunConfig
+from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.generation.batch import Batch
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Piece, Result
 from megatron_nlg.generation.sequence import Sequence as Text
+from megatron_nlg.generation.weights import load_weights
 from megatron_nlg.model.cache import CachedModel
-from megatron_nlg.model.gpt import GPT, build_chunks
-from megatron_nlg.model.kernels import choose
+from megatron_nlg.model.gpt import GPT
 from megatron_nlg.parallel.context import ParallelContext
-from megatron_nlg.parallel.rng import seed_step
-from megatron_nlg.training.checkpoint.format import Progress, model_identity
-from megatron_nlg.training.checkpoint.store import Checkpoints
+from megatron_nlg.training.checkpoint.format import Progress
 
 
 class Generator:
@@ -32,18 +30,10 @@ class Generator:
         if config.classes:
             raise InputError(f"{run_folder}: is a classifier, which has no next token to give; use classify")
         self.config, self.tokenizer = config, tokenizer
-        self.context = ParallelContext.create(config)
-        seed_step(config.seed, 0, self.context.at, self.context.device)
-        # Passes have lengths of their own, and the cache lives in this project's own attention.
-        plain = KernelSettings(compiled=False, libraries=False)
-        self.chunks = build_chunks(config, self.context, choose(self.context.device, config.parallel, plain))
-        for chunk in self.chunks:
-            chunk.eval()
-        checkpoints = Checkpoints(run_folder / "checkpoints", Checkpoint(), self.context)
+        loaded = load_weights(config, run_folder, {"tokenizer": tokenizer.identity}, step)
+        self.context, self.chunks = loaded.context, loaded.chunks
+        self.progress, self.damaged = loaded.progress, loaded.damaged
         self._model: CachedModel | None = None
-        identity = {**model_identity(config), "tokenizer": tokenizer.identity}
-        self.progress, self.damaged = checkpoints.load_weights(self.chunks, identity, step)
-        checkpoints.close()
         # A model may have more entries than its tokenizer, which could not say what they mean.
         self.entries = min(config.model.vocab_size, tokenizer.vocab_size)
 

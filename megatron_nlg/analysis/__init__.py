@@ -1,0 +1,1 @@
+"""What models know and how they hold it: activations of every block, their geometry, probes on them."""
