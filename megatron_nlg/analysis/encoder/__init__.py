@@ -1,0 +1,1 @@
+"""Encoders of transformers, fine-tuned beside this project's own classifiers."""
