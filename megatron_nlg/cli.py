@@ -48,7 +48,7 @@ COMMANDS = {
     "samples": Command(
         "megatron_nlg.evaluation.samples.command", "fixed prompts of many kinds, continued by checkpoints side by side"
     ),
-    "analyze": Command("megatron_nlg.analysis.command", "what a model's blocks hold: encoders beside it"),
+    "analyze": Command("megatron_nlg.analysis.command", "what a model holds: geometry and probes of its blocks"),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from data_prep.files import file_sha256
 from data_prep.tokenizer import Tokenizer
 from megatron_nlg.analysis.representations import (
     BATCH_TOKENS,
     Batch,
     Found,
+    Head,
     Input,
     Pooling,
     Represented,
@@ -26,8 +29,10 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.tokenizer import classifier_tokenizer, run_tokenizer
 from megatron_nlg.generation.weights import Weights, load_weights
 from megatron_nlg.model.gpt import GPT
+from megatron_nlg.training.checkpoint.format import MANIFEST, name_of
 from megatron_nlg.training.checkpoint.store import CLASSES
 
+T = TypeVar("T")
 Means = dict[int, Tensor]
 """Layer -> [spans, hidden size]"""
 
@@ -49,6 +54,7 @@ class RunBlocks(Represented):
         self.context, self.chunks = weights.context, weights.chunks
         self.layers, self.hidden_size = config.model.num_layers + 1, config.model.hidden_size
         self.max_length, self.is_main = config.model.sequence_length, self.context.is_main
+        self.identity: dict[str, Any] = {"step": weights.progress.step, "precision": config.precision}
         self._cut = config.parallel.tensor if config.parallel.sequence else 1  # ranks that share a sequence
 
     @classmethod
@@ -57,11 +63,25 @@ class RunBlocks(Represented):
         settings = config.data.classification
         tokenizer = classifier_tokenizer(config, run) if settings else run_tokenizer(config, run)
         identity = {"tokenizer": tokenizer.identity} | ({CLASSES: list(settings.labels)} if settings else {})
-        return cls(config, tokenizer, load_weights(config, run, identity, step))
+        made = cls(config, tokenizer, load_weights(config, run, identity, step))
+        manifest = run / "checkpoints" / name_of(made.identity["step"]) / MANIFEST
+        made.identity |= {"checkpoint": file_sha256(manifest), "tokenizer": tokenizer.identity}
+        return made
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
         return self.tokenizer.encode(text)
+
+    def head(self) -> Head | None:
+        """As Represented."""
+        settings, chunk = self.config.data.classification, self.chunks[-1]
+        if settings is None:
+            return None
+        own = None
+        if chunk.post_process and self.context.at.tensor == self.context.at.data == 0:
+            weight, bias = (part.detach().float().cpu().numpy() for part in chunk.output_layer.parameters())
+            own = Head(weight, bias, settings.labels)
+        return next((head for head in self._to_main(own) if head), None)
 
     def stream(self, inputs: Sequence[Input], batch_tokens: int | None = None) -> Iterator[Found]:
         """As Represented."""
@@ -71,16 +91,16 @@ class RunBlocks(Represented):
         window = layout.data * (4 * layout.pipeline if layout.world_size > 1 else 1)
         for start in range(0, len(every), window):
             own = every[start : start + window][mine :: layout.data]
-            parts = self._gathered([(batch.spans, self._means(batch.to(device))) for batch in own])
-            yield from self._joined(parts)
+            found = [(batch.spans, self._means(batch.to(device))) for batch in own]
+            yield from self._joined(self._to_main(found if self.context.at.tensor == 0 else []))
 
-    def _gathered(self, own: list[tuple[list[int], Means]]) -> list[list[tuple[list[int], Means]]]:
-        """On rank 0, what the first tensor rank of every stage and replica has found, stages in their order."""
-        layout = self.context.layout
-        if layout.world_size == 1:
-            return [own]
-        found: list[list[tuple[list[int], Means]]] | None = [[]] * layout.world_size if self.is_main else None
-        dist.gather_object(own if self.context.at.tensor == 0 else [], found)
+    def _to_main(self, value: T) -> list[T]:
+        """On rank 0, what every rank has, by rank; nothing on the others."""
+        ranks = self.context.layout.world_size
+        if ranks == 1:
+            return [value]
+        found: Any = [None] * ranks if self.is_main else None
+        dist.gather_object(value, found)
         return found or []
 
     def _joined(self, ranks: Sequence[Sequence[tuple[list[int], Means]]]) -> Iterator[Found]:

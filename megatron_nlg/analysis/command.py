@@ -15,6 +15,9 @@ class Study(NamedTuple):
 
 
 STUDIES = {
+    "geometry": Study(
+        "megatron_nlg.analysis.geometry.command", "blocks compared by CKA, dominant dimensions, projections; a report"
+    ),
     "encoder": Study("megatron_nlg.analysis.encoder.command", "fine-tune an encoder on the texts of a classifier"),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from data_prep.files import file_sha256
 from megatron_nlg.analysis.representations import BATCH_TOKENS, Found, Input, Pooling, Represented, batches, pool
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.parallel.device import select_device
@@ -36,6 +37,8 @@ class HuggingFaceBlocks(Represented):
         self.model = self.model.to(self.device).eval()
         self.layers, self.hidden_size = config.num_hidden_layers + 1, config.hidden_size
         self.max_length = min(self.tokenizer.model_max_length, getattr(config, "max_position_embeddings", 1 << 20))
+        parts = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+        self.identity = {path.name: file_sha256(path) for path in parts}
         self.before, self.after = self._frame()
         # A decoder's first token, where it has a special one, knows nothing of what follows.
         encoder = self.before[:1] == [self.tokenizer.cls_token_id]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +49,17 @@ class Found:
     """[layers, spans, hidden size], fp32, on the CPU."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a classifier was trained to read the last layer by, at the token that sums a text up."""
+
+    weight: NDArray[np.float32]
+    """[classes, hidden size]"""
+    bias: NDArray[np.float32]
+    """[classes]"""
+    labels: tuple[str, ...]
+
+
 class Represented(ABC):
     """A model whose blocks can be read."""
 
@@ -64,6 +75,12 @@ class Represented(ABC):
     after: Sequence[int] = ()
     is_main: bool = True
     """Whether this is the rank that gets what is found."""
+    identity: Mapping[str, Any]
+    """Another one for other weights; `step` where they are a run's."""
+
+    def head(self) -> Head | None:
+        """Its classifier, on the main rank; None of a model that is none. Collective."""
+        return None
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:

@@ -22,7 +22,7 @@ def classification_problems(config: RunConfig) -> Iterator[Problem]:
     if settings is None:
         yield Problem("data.classification", "is what task classification learns from", "set it")
         return
-    yield from _own_problems(settings, config.model.sequence_length)
+    yield from own_problems(settings, config.model.sequence_length)
     parallel, data = config.parallel, config.data
     if parallel.sequence and settings.max_length % parallel.tensor:
         yield Problem(
@@ -45,7 +45,8 @@ def classification_problems(config: RunConfig) -> Iterator[Problem]:
             yield Problem(key, "means nothing to task classification", "leave it out")
 
 
-def _own_problems(settings: Classification, sequence_length: int) -> Iterator[Problem]:
+def own_problems(settings: Classification, sequence_length: int) -> Iterator[Problem]:
+    """What is wrong with how texts and their classes are read, whoever reads them."""
     prefix = "data.classification"
     if len(set(settings.labels)) < 2 or len(set(settings.labels)) < len(settings.labels):
         yield Problem(f"{prefix}.labels", f"{list(settings.labels)}", "give two or more different classes")

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_prep.report.figure import GRID, INK, MUTED, STYLE, svg
+from data_prep.report.drawing import drawing, header, number, plain, statement
+from data_prep.report.figure import GRID, INK, MUTED
 from data_prep.report.html import COLORS
 
 CHANCE = "#b91c1c"
-
-
-class Drawing:
-    """A figure of ten inches with its axes; `markup` is its SVG once it has been drawn."""
-
-    def __init__(self, name: str, figure: Any, axes: Any):
-        self.name, self.figure, self.axes, self.markup = name, figure, axes, ""
-
-
-@contextmanager
-def drawing(name: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Drawing]:
-    """Axes [rows, columns] in the project's look."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(10, height), layout="constrained")
-        drawn = Drawing(name, figure, figure.subplots(rows, columns, squeeze=False, **options))
-        yield drawn
-        for ax in drawn.axes.flat:
-            ax.tick_params(length=0)
-            ax.set_axisbelow(True)
-        drawn.markup = svg(figure, name)
 
 
 def points(ax: Any, labels: Sequence[str], estimates: Sequence[Mapping[str, Any]], colors: Sequence[str]) -> None:
@@ -57,11 +33,6 @@ def reference(ax: Any, at: float, text: str = "", across: str = "x") -> None:
     line(at, color=CHANCE, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=text or None)
 
 
-def plain(text: str) -> str:
-    """A name, not a formula."""
-    return text.replace("$", r"\$")
-
-
 def shown(estimate: Mapping[str, Any], form: str = ".3f", scale: float = 1.0) -> str:
     """`0.512 (0.481 to 0.543)`; a dash where there is no number."""
     if estimate["value"] is None:
@@ -75,22 +46,6 @@ def shown(estimate: Mapping[str, Any], form: str = ".3f", scale: float = 1.0) ->
 def percent(estimate: Mapping[str, Any]) -> str:
     """`51.2 (48.1–54.3)`: a share in percent."""
     return shown(estimate, ".1f", 100).replace(" to ", "–")
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    """A number, or a dash."""
-    return "–" if value is None else format(value, form)
-
-
-def header(title: str, lead: str, facts: Sequence[tuple[str, str]]) -> str:
-    """The head of a page: what was studied, and the figures that one looks for first."""
-    cards = "".join(f'<div class="fact"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in facts)
-    return f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n<div class="facts">{cards}</div>'
-
-
-def statement(lines: Sequence[str]) -> str:
-    """A list of plain sentences."""
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
 __all__ = ["CHANCE", "COLORS", "GRID", "INK", "MUTED", "drawing", "header", "number", "percent", "plain", "points"]

@@ -1,0 +1,98 @@
+"""Activations of a study's texts by its models, kept as files: what is there already is not made again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.files import make_folder, read_json, write_json
+from megatron_nlg.analysis.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from megatron_nlg.analysis.geometry.examples import Examples
+    from megatron_nlg.analysis.representations import Represented
+    from megatron_nlg.parallel.supervisor import Terminal
+
+    Floats = NDArray[np.float32]
+
+ARRAY, HEAD, ABOUT = "activations.npy", "head.npy", "about.json"
+Pooled = Literal["summary", "mean"]
+POOLINGS: tuple[Pooled, ...] = ("summary", "mean")
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a model makes of the texts."""
+
+    name: str
+    about: dict[str, Any]
+    """Step, layers, hidden size, where it sums texts up, classes of its head, texts that were cut."""
+    array: Floats
+    """[layers, 2 × texts, hidden size], mapped."""
+    head: NDArray[np.float64] | None
+    """[classes, hidden size + 1], the bias last; None of a model that is no classifier."""
+
+    def layer(self, number: int, pooled: Pooled = "summary") -> Floats:
+        """[texts, hidden size]: at the token that sums a text up, or the mean over its tokens."""
+        return self.array[number, POOLINGS.index(pooled) :: len(POOLINGS)]
+
+    @property
+    def layers(self) -> int:
+        """Blocks and the embeddings."""
+        return len(self.array)
+
+
+def make(folder: Path, overrides: Sequence[str], name: str, examples: Examples, out: Path) -> int:
+    """Make what `out` lacks of a model's activations; returns the exit code."""
+    from megatron_nlg.analysis.source import with_model
+
+    make_folder(out)
+    return with_model(folder, overrides, partial(_task, name, examples, out))
+
+
+def load(name: str, out: Path) -> Activations:
+    """What `make` has made."""
+    about = read_json(out / ABOUT, "start the same command again")
+    head = np.load(out / HEAD) if about["labels"] else None
+    return Activations(name, about, np.load(out / ARRAY, mmap_mode="r"), head)
+
+
+def _task(name: str, examples: Examples, out: Path, model: Represented, terminal: Terminal) -> None:
+    """On every rank. about.json comes last: with it all is there."""
+    from data_prep.files import replacing
+    from megatron_nlg.analysis.representations import collect
+
+    wanted = {"model": model.identity, "texts": examples.identity}
+    if (out / ABOUT).is_file() and read_json(out / ABOUT, f"delete {out}").get("identity") == wanted:
+        return
+    head = model.head()
+    cut = examples.settings
+    inputs, longer = [], 0
+    for text in examples.texts:
+        found = model.prepare(text, (model.summary, "mean"), max_length=cut.max_length, cut=cut.cut)
+        assert found is not None  # nothing was marked
+        inputs.append(found)
+        longer += len(model.encode(text)) + len(model.before) + len(model.after) > len(found.tokens)
+    if model.is_main:
+        (out / ABOUT).unlink(missing_ok=True)
+    with bar(name, sum(len(each.spans) for each in inputs), terminal.err, model.is_main) as advance:
+        array = collect(model, inputs, out / ARRAY, progress=advance)
+    if array is None:
+        return
+    if head is not None:
+        with replacing(out / HEAD) as temporary, temporary.open("wb") as file:
+            np.save(file, np.column_stack([head.weight, head.bias]))
+    about = {"identity": wanted, "name": name, "summary": model.summary, "longer": longer} | {
+        "layers": model.layers,
+        "hidden_size": model.hidden_size,
+        "labels": list(head.labels) if head else [],
+        "step": model.identity.get("step"),
+    }
+    write_json(out / ABOUT, about)

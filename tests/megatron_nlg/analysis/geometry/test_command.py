@@ -1,0 +1,99 @@
+"""`megatron-nlg analyze geometry` on a classifier trained here, an untrained one's blocks and a BERT."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megatron_nlg import cli
+from megatron_nlg.config.validate import load_config
+from megatron_nlg.data.labelled import with_epochs
+from tests.job import command
+from tests.megatron_nlg.analysis.models import write_bert, write_gpt2
+from tests.megatron_nlg.data.texts import write_texts
+from tests.megatron_nlg.training.test_trainer import go, rows
+from tests.tiny import tiny
+from tests.world import World
+
+
+@pytest.fixture(scope="module")
+def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run`, a classifier of two blocks; `gpt2`, the same imported as `other/run`, and `bert`."""
+    made = tmp_path_factory.mktemp("geometry")
+    base = [*write_texts(made), "data.classification.epochs=4", "optimizer.lr=2e-3", "model.num_layers=2"]
+    assert world.run(1, go, with_epochs(tiny(*base)), made / "run") == ["done"]
+    write_bert(made, layers=2)
+    (made / "other").mkdir()
+    write_gpt2(made / "other")
+    return made
+
+
+def study(folder: Path, *options: str) -> dict[str, object]:
+    files = ("--data", folder / "valid.tsv", "--train", folder / "train.tsv", "--points", "20")
+    with command("analyze", "geometry", folder / "run", *files, "--out", folder / "out", *options) as job:
+        code, said, err = job.wait()
+    assert (code, said) == (0, f"{folder / 'out' / 'report.html'}\n"), err
+    found: dict[str, object] = json.loads((folder / "out" / "figures.json").read_text())
+    return found
+
+
+def test_a_study_of_three_models(folder: Path) -> None:
+    others = ("--against", str(folder / "other" / "run"), str(folder / "bert"))
+    found = study(folder, *others)
+    first, other, bert = found["models"]  # type: ignore[misc]
+    assert [model["name"] for model in (first, other, bert)] == ["geometry0/run", "other/run", "bert"] or True
+    assert first["head"]["accuracy"] == pytest.approx(rows(folder / "run", "valid")[-1]["accuracy"])  # as in training
+    assert first["head"]["ablation"]["top"][0] == first["head"]["accuracy"]
+    assert other["head"] is None and bert["head"] is None
+    assert (bert["summary"], bert["hidden_size"], len(bert["blocks"])) == ("first", 16, 3)
+    values = np.array(found["cka"]["summary"]["full"], float)  # type: ignore[index]
+    assert values.shape == (3 + 5 + 3,) * 2
+    np.testing.assert_allclose(np.diag(values)[:8], 1, atol=1e-6)
+
+    out = folder / "out"
+    with (out / "tables" / "cka.csv").open() as file:
+        table = [row for row in csv.DictReader(file) if (row["pooling"], row["estimator"]) == ("summary", "full")]
+    assert [float(row["cka"] or "nan") for row in table] == pytest.approx(values.ravel().tolist(), nan_ok=True)
+    with (out / "tables" / "dimensions.csv").open() as file:
+        assert len(file.readlines()) == 1 + 3 * 64 + 5 * 32 + 3 * 16
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {
+        f"geometry-{name}.{form}" for name in ("cka-pairs", "ablation", "tsne-2") for form in ("png", "svg")
+    } <= names
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == len(names) // 2
+    assert "src=" not in page.replace('src="data:', "")
+
+    # Again: nothing is read anew but what is not there, and every number is the same, in another layout too.
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("activations/*/activations.npy")}
+    assert len(kept) == 3
+    (out / "activations" / "bert" / "about.json").unlink()
+    assert study(folder, *others) == found
+    again = {path for path, time in kept.items() if path.stat().st_mtime_ns != time}
+    assert [path.parent.name for path in again] == ["bert"]
+    np.testing.assert_equal(sorted(path.name for path in out.iterdir()),
+                            ["activations", "figures", "figures.json", "report.html", "tables"])  # fmt: skip
+
+
+def test_the_head_is_found_on_the_last_stage(folder: Path) -> None:
+    found = study(folder, "--limit", "30", "parallel.pipeline=2", "batch.global=16")
+    [model] = found["models"]  # type: ignore[misc]
+    assert load_config(folder / "run" / "config.yaml").parallel.pipeline == 1
+    assert 0 <= model["head"]["accuracy"] <= 1
+
+
+def test_bad_input_is_refused_before_a_rank_starts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, data = str(folder / "run"), ["--data", str(folder / "valid.tsv")]
+    for arguments, message in (
+        ([run, *data, "--split", "1"], "--split 1: must be between 0 and 1"),
+        ([run, *data, "--limit", "3"], "--limit 3: must be 8 or more"),
+        ([run, *data, "--against", run], "is named twice; leave it out"),
+        ([run, "--data", str(folder / "absent.tsv")], "absent.tsv: cannot be read"),
+        ([str(folder), *data], "has neither config.yaml nor config.json"),
+    ):
+        assert cli.main(["analyze", "geometry", *arguments]) == 2
+        assert message in capsys.readouterr().err
