@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.files import make_folder, read_json, write_json
+from data_prep.files import fingerprint, make_folder, read_json, write_json
 from megatron_nlg.analysis.progress import bar
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-ARRAY, HEAD, ABOUT = "activations.npy", "head.npy", "about.json"
+ABOUT = "about.json"
 Pooled = Literal["summary", "mean"]
 POOLINGS: tuple[Pooled, ...] = ("summary", "mean")
 
@@ -60,8 +60,14 @@ def make(folder: Path, overrides: Sequence[str], name: str, examples: Examples, 
 def load(name: str, out: Path) -> Activations:
     """What `make` has made."""
     about = read_json(out / ABOUT, "start the same command again")
-    head = np.load(out / HEAD) if about["labels"] else None
-    return Activations(name, about, np.load(out / ARRAY, mmap_mode="r"), head)
+    array, head = _files(out, about["identity"])
+    return Activations(name, about, np.load(array, mmap_mode="r"), np.load(head) if about["labels"] else None)
+
+
+def _files(out: Path, identity: dict[str, Any]) -> tuple[Path, Path]:
+    """Of the activations and of the head. Their names tell what they are of: a job that was killed leaves no doubt."""
+    key = fingerprint(identity)[:16]
+    return out / f"{key}.npy", out / f"{key}.head.npy"
 
 
 def _task(name: str, examples: Examples, out: Path, model: Represented, terminal: Terminal) -> None:
@@ -80,14 +86,13 @@ def _task(name: str, examples: Examples, out: Path, model: Represented, terminal
         assert found is not None  # nothing was marked
         inputs.append(found)
         longer += len(model.encode(text)) + len(model.before) + len(model.after) > len(found.tokens)
-    if model.is_main:
-        (out / ABOUT).unlink(missing_ok=True)
+    array_file, head_file = _files(out, wanted)
     with bar(name, sum(len(each.spans) for each in inputs), terminal.err, model.is_main) as advance:
-        array = collect(model, inputs, out / ARRAY, progress=advance)
+        array = collect(model, inputs, array_file, progress=advance)
     if array is None:
         return
     if head is not None:
-        with replacing(out / HEAD) as temporary, temporary.open("wb") as file:
+        with replacing(head_file) as temporary, temporary.open("wb") as file:
             np.save(file, np.column_stack([head.weight, head.bias]))
     about = {"identity": wanted, "name": name, "summary": model.summary, "longer": longer} | {
         "layers": model.layers,
@@ -96,3 +101,5 @@ def _task(name: str, examples: Examples, out: Path, model: Represented, terminal
         "step": model.identity.get("step"),
     }
     write_json(out / ABOUT, about)
+    for old in {*out.glob("*.npy")} - {array_file, head_file}:
+        old.unlink()

@@ -84,15 +84,19 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Names of the folders, with those above where two are the same."""
+    """Names of the folders, with those above for as long as others end alike."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) < len(whole):
         twice = next(folder for folder in folders if whole.count(folder.resolve()) > 1)
         raise InputError(f"--against {twice}: is named twice; leave it out")
-    depth = 1
-    while len({path.parts[-depth:] for path in whole}) < len(whole):
-        depth += 1
-    return ["/".join(path.parts[-depth:]) for path in whole]
+    names = []
+    for path in whole:
+        others = [other for other in whole if other != path]
+        depth = 1
+        while any(other.parts[-depth:] == path.parts[-depth:] for other in others):
+            depth += 1
+        names.append("/".join(path.parts[-depth:]))
+    return names
 
 
 def _report(args: argparse.Namespace, models: Sequence[Activations], examples: Examples, out: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from megatron_nlg import cli
-from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.labelled import with_epochs
 from tests.job import command
 from tests.megatron_nlg.analysis.models import write_bert, write_gpt2
@@ -45,7 +44,7 @@ def test_a_study_of_three_models(folder: Path) -> None:
     others = ("--against", str(folder / "other" / "run"), str(folder / "bert"))
     found = study(folder, *others)
     first, other, bert = found["models"]  # type: ignore[misc]
-    assert [model["name"] for model in (first, other, bert)] == ["geometry0/run", "other/run", "bert"] or True
+    assert [model["name"] for model in (first, other, bert)] == [f"{folder.name}/run", "other/run", "bert"]
     assert first["head"]["accuracy"] == pytest.approx(rows(folder / "run", "valid")[-1]["accuracy"])  # as in training
     assert first["head"]["ablation"]["top"][0] == first["head"]["accuracy"]
     assert other["head"] is None and bert["head"] is None
@@ -68,22 +67,20 @@ def test_a_study_of_three_models(folder: Path) -> None:
     assert page.count("<svg") == len(names) // 2
     assert "src=" not in page.replace('src="data:', "")
 
-    # Again: nothing is read anew but what is not there, and every number is the same, in another layout too.
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("activations/*/activations.npy")}
-    assert len(kept) == 3
+    # Again: nothing is read anew but what is not there, and every number is the same.
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("activations/*/*.npy")}
+    assert len(kept) == 3 + 1  # and a head
     (out / "activations" / "bert" / "about.json").unlink()
     assert study(folder, *others) == found
     again = {path for path, time in kept.items() if path.stat().st_mtime_ns != time}
     assert [path.parent.name for path in again] == ["bert"]
-    np.testing.assert_equal(sorted(path.name for path in out.iterdir()),
-                            ["activations", "figures", "figures.json", "report.html", "tables"])  # fmt: skip
+    assert {path.name for path in out.iterdir()} == {"activations", "figures", "figures.json", "report.html", "tables"}
 
 
 def test_the_head_is_found_on_the_last_stage(folder: Path) -> None:
     found = study(folder, "--limit", "30", "parallel.pipeline=2", "batch.global=16")
     [model] = found["models"]  # type: ignore[misc]
-    assert load_config(folder / "run" / "config.yaml").parallel.pipeline == 1
-    assert 0 <= model["head"]["accuracy"] <= 1
+    assert model["head"]["ablation"]["top"][0] == model["head"]["accuracy"] > 0.5
 
 
 def test_bad_input_is_refused_before_a_rank_starts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
