@@ -8,10 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import replacing
-from data_prep.report.figure import STYLE, svg
+from data_prep.files import replacing, write_text
+from data_prep.report.figure import STYLE, element, svg_file
 
-FORMATS = ("png", "svg")
 DOTS = 160
 """Of a PNG, to the inch."""
 
@@ -38,12 +37,13 @@ def drawing(
         for ax in drawn.axes.flat:
             ax.tick_params(length=0)
             ax.set_axisbelow(True)
-        drawn.markup = svg(figure, name)
-        for form in FORMATS if folder else ():
-            assert folder
-            with replacing(folder / f"{name}.{form}") as temporary:
-                about = {"metadata": {"Date": None}} if form == "svg" else {"dpi": DOTS}
-                figure.savefig(temporary, format=form, facecolor="white", **about)
+        text = svg_file(figure)
+        drawn.markup = element(text, name)
+        if folder:
+            write_text(folder / f"{name}.svg", text)
+            figure.set_layout_engine("none")  # it is laid out
+            with replacing(folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png", facecolor="white", dpi=DOTS)
 
 
 def plain(text: str) -> str:

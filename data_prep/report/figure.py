@@ -30,14 +30,23 @@ STYLE = {
 
 def svg(figure: Any, name: str) -> str:
     """A matplotlib figure as an SVG element; `name` makes its ids."""
+    return element(svg_file(figure), name)
+
+
+def svg_file(figure: Any) -> str:
+    """A matplotlib figure as the text of an SVG file."""
     out = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # matplotlib's fonts lack it; the reader's browser draws the text
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = out.getvalue()
-    element = text[text.index("<svg ") :]
+    return out.getvalue()
+
+
+def element(text: str, name: str) -> str:
+    """The SVG element of such a file, to stand in a page with others."""
+    found = text[text.index("<svg ") :]
     # Its size is the page's business; the view box keeps the proportions. Ids must not meet those of other charts.
-    head, _, rest = element.partition(">")
+    head, _, rest = found.partition(">")
     view_box = head[head.index("viewBox") :].split('"')[1]
     return f'<svg class="chart" viewBox="{view_box}" role="img" aria-label="{name}">' + rest.replace(
         'id="', f'id="{name}-'

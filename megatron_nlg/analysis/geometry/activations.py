@@ -94,7 +94,7 @@ def _task(name: str, examples: Examples, out: Path, model: Represented, terminal
     if head is not None:
         with replacing(head_file) as temporary, temporary.open("wb") as file:
             np.save(file, np.column_stack([head.weight, head.bias]))
-    about = {"identity": wanted, "name": name, "summary": model.summary, "longer": longer} | {
+    about = {"identity": wanted, "summary": model.summary, "longer": longer} | {
         "layers": model.layers,
         "hidden_size": model.hidden_size,
         "labels": list(head.labels) if head else [],

@@ -76,8 +76,8 @@ def _model(
     for number in range(model.layers):
         blocks.append(_block(model, number, examples, drawn, seed))
         progress(1)
-    about = {key: model.about[key] for key in ("name", "step", "summary", "layers", "hidden_size", "longer")}
-    return about | {"blocks": blocks, "head": _head(model, examples, seed)}
+    about = {key: model.about[key] for key in ("step", "summary", "layers", "hidden_size", "longer")}
+    return about | {"name": model.name, "blocks": blocks, "head": _head(model, examples, seed)}
 
 
 def _block(model: Activations, number: int, examples: Examples, drawn: NDArray[np.int64], seed: int) -> Figures:

@@ -51,7 +51,7 @@ def read(run: Path, overrides: list[str], batch_tokens: int) -> tuple[list[Input
         (1, ""),
         (2, "parallel.tensor=2 parallel.sequence=true"),
         (2, "parallel.pipeline=2 parallel.interleave=2 batch.global=2"),
-        (8, "parallel.tensor=2 parallel.pipeline=2 batch.global=2"),
+        (4, "parallel.pipeline=2 batch.global=2"),
     ],
 )
 def test_blocks_are_the_hidden_states_of_transformers(
