@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; returns the exit code."""
+    from data_prep.files import fingerprint
     from megatron_nlg.analysis.geometry.activations import load, make
     from megatron_nlg.analysis.geometry.examples import read_examples, settings_of
 
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(folders, args.text, args.label, args.labels)
     examples = read_examples(args.data, args.train, settings, args.limit, args.split, args.seed)
     out = args.out or args.run / "geometry"
-    kept = [out / "activations" / name.replace("/", "_") for name in names]
+    whole = [folder.resolve() for folder in folders]
+    kept = [out / "activations" / f"{folder.name}-{fingerprint(str(folder))[:8]}" for folder in whole]
     for folder, name, place in zip(folders, names, kept, strict=True):
         if code := make(folder, args.overrides, name, examples, place):
             return code
