@@ -1,0 +1,1 @@
+"""Probing for ranking: which layers know what a ranker needs, measured by minimum description length."""
