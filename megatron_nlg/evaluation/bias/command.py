@@ -15,9 +15,9 @@ from megatron_nlg.evaluation.shared.launch import FIGURES, REPORT, add_run_argum
 
 if TYPE_CHECKING:
     from megatron_nlg.evaluation.bias.studies import Studies
-    from megatron_nlg.evaluation.shared.ledger import Row
     from megatron_nlg.evaluation.shared.units import Prompt, Unit
     from megatron_nlg.generation.generator import Generator
+    from megatron_nlg.generation.ledger import Row
     from megatron_nlg.generation.sampling import Sampling
     from megatron_nlg.parallel.supervisor import Terminal
 
@@ -116,8 +116,8 @@ def _work(
 ) -> None:
     """Score, then sample: on every rank."""
     from megatron_nlg.evaluation.bias.studies import SAMPLED
-    from megatron_nlg.evaluation.shared.ledger import Ledger
     from megatron_nlg.evaluation.shared.units import continue_prompts, score_units
+    from megatron_nlg.generation.ledger import Ledger
 
     ledgers = {name: Ledger(folder / f"{name}.jsonl", {**model, **job}) for name, job in jobs.items()}
     for ledger in ledgers.values():

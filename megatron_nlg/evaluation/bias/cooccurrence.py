@@ -11,9 +11,9 @@ import numpy as np
 
 from megatron_nlg.evaluation.bias.tagger import Tagger
 from megatron_nlg.evaluation.bias.wordlists import packaged
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import Floats, bootstrap
 from megatron_nlg.evaluation.shared.units import Prompt
+from megatron_nlg.generation.ledger import Row
 
 AXES = ("gender", "ethnicity", "religion")
 LISTED = 12

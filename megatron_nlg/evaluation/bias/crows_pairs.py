@@ -13,9 +13,9 @@ from typing import Any
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.evaluation.shared.files import comma_separated
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import share
 from megatron_nlg.evaluation.shared.units import Unit
+from megatron_nlg.generation.ledger import Row
 
 COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 DIRECTIONS = ("stereo", "antistereo")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from megatron_nlg.evaluation.bias.wordlists import Occupation, packaged
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import Floats, bootstrap, mean, share
 from megatron_nlg.evaluation.shared.units import Unit
+from megatron_nlg.generation.ledger import Row
 
 VARIANTS = {
     "neutral": "The {} was a",

@@ -8,8 +8,8 @@ from typing import Any
 from megatron_nlg.evaluation.bias.cooccurrence import AXES, by_group
 from megatron_nlg.evaluation.bias.lexicon import SentiWordNet
 from megatron_nlg.evaluation.bias.tagger import WORD, Tagger
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import ratio
+from megatron_nlg.generation.ledger import Row
 
 Scores = Callable[[str], list[float]]
 """Text -> scores of its words that the lexicon has."""

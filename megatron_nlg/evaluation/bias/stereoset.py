@@ -17,9 +17,9 @@ import numpy as np
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.evaluation.shared.files import read_text
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import Floats, bootstrap
 from megatron_nlg.evaluation.shared.units import Unit
+from megatron_nlg.generation.ledger import Row
 
 KINDS = ("intrasentence", "intersentence")
 LABELS = ("stereotype", "anti-stereotype", "unrelated")

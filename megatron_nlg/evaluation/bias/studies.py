@@ -12,8 +12,8 @@ from megatron_nlg.evaluation.bias.lexicon import SentiWordNet, read_sentiwordnet
 from megatron_nlg.evaluation.bias.sources import Sources
 from megatron_nlg.evaluation.bias.tagger import Tagger, choose_tagger
 from megatron_nlg.evaluation.bias.wordlists import Occupation, packaged_occupations, read_occupations
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.units import Prompt, Unit
+from megatron_nlg.generation.ledger import Row
 
 SCORED = ("occupations", "winogender", "crows_pairs", "stereoset")
 SAMPLED = "words"

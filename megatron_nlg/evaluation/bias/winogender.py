@@ -18,9 +18,9 @@ import numpy as np
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.evaluation.bias.occupations import correlation
 from megatron_nlg.evaluation.shared.files import tab_separated
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import mean, share
 from megatron_nlg.evaluation.shared.units import Unit
+from megatron_nlg.generation.ledger import Row
 
 SENTENCES, STATISTICS = "all_sentences.tsv", "occupations-stats.tsv"
 GENDERS = ("male", "female", "neutral")

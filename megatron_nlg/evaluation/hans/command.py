@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from data_prep.tokenizer import Tokenizer
     from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.evaluation.hans.prompts import Condition
-    from megatron_nlg.evaluation.shared.ledger import Row
     from megatron_nlg.evaluation.shared.units import Unit
     from megatron_nlg.generation.generator import Generator
+    from megatron_nlg.generation.ledger import Row
     from megatron_nlg.parallel.supervisor import Terminal
 
 SHOT_POOL = 4
@@ -143,8 +143,8 @@ def _score(
     model: dict[str, Any],
 ) -> None:
     """On every rank."""
-    from megatron_nlg.evaluation.shared.ledger import Ledger
     from megatron_nlg.evaluation.shared.units import score_units
+    from megatron_nlg.generation.ledger import Ledger
 
     title = f"HANS, step {generator.progress.step}"
     score_units(work, Ledger(folder / ROWS, model | settings), generator, terminal, title)

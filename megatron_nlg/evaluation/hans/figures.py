@@ -20,8 +20,8 @@ import numpy as np
 
 from megatron_nlg.evaluation.hans.prompts import Condition
 from megatron_nlg.evaluation.hans.reader import HEURISTICS
-from megatron_nlg.evaluation.shared.ledger import Row
 from megatron_nlg.evaluation.shared.statistics import Floats, auc, mean, share
+from megatron_nlg.generation.ledger import Row
 
 THRESHOLDS = 121
 BINS = 40

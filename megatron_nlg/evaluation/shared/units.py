@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from megatron_nlg.evaluation.shared.ledger import Ledger
+from megatron_nlg.generation.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

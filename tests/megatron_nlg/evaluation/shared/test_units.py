@@ -11,9 +11,9 @@ import pytest
 from data_prep.tokenizer import CharacterTokenizer
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.data.tokenizer import run_tokenizer
-from megatron_nlg.evaluation.shared.ledger import Ledger
 from megatron_nlg.evaluation.shared.units import Prompt, Unit, continue_prompts, score_units, tokens_of
 from megatron_nlg.generation.generator import Generator
+from megatron_nlg.generation.ledger import Ledger
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.parallel.supervisor import Terminal
 from tests.megatron_nlg.evaluation.ascii_run import layout

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
-from megatron_nlg.evaluation.shared.ledger import Ledger
+from megatron_nlg.generation.ledger import Ledger
 
 JOB = {"study": "x", "step": 2, "settings": {"seed": 0, "shots": [0, 1]}}
 KEYS = ["a", "b/é", "c", "d"]
