@@ -18,6 +18,10 @@ STUDIES = {
     "geometry": Study(
         "megatron_nlg.analysis.geometry.command", "blocks compared by CKA, dominant dimensions, projections; a report"
     ),
+    "probe": Study("megatron_nlg.analysis.probing.command", "what layers know of ranking, read by probes; a report"),
+    "collection": Study(
+        "megatron_nlg.analysis.probing.collection_command", "passages, queries and judgements of local texts, for probe"
+    ),
     "encoder": Study("megatron_nlg.analysis.encoder.command", "fine-tune an encoder on the texts of a classifier"),
 }
 

@@ -36,9 +36,11 @@ class Training:
     kind: Kind = "linear"
     width: int = 64
     """Of the hidden layer of mlp and multi."""
-    lr: float = 2e-3
+    product: bool = True
+    """Of two spans, also the elementwise product: with it a linear probe can see what they have in common."""
+    lr: float = 2e-4
     batch_size: int = 64
-    rounds: int = 30
+    rounds: int = 40
     """At most so many epochs (or 8 steps, where an epoch is shorter)."""
     patience: int = 3
     """Rounds without a lower held-out loss after which a probe is left as it was best."""

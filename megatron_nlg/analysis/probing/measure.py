@@ -50,7 +50,7 @@ class Parts:
 
 def measure(sets: Sequence[Represented], how: Training) -> Iterator[dict[str, Any]]:
     """A row for each task and layer (one for a mixture): the code, the test, the control task's, and selectivity."""
-    inputs = [standardized(torch.from_numpy(np.ascontiguousarray(each.values))) for each in sets]
+    inputs = [_inputs(each.values, how.product) for each in sets]
     parts = [Parts.of(x, each.labels) for x, each in zip(inputs, sets, strict=True)]
     random = [
         Parts.of(x, control_labels(each.types, each.labels, how.seed)) for x, each in zip(inputs, sets, strict=True)
@@ -68,6 +68,14 @@ def measure(sets: Sequence[Represented], how: Training) -> Iterator[dict[str, An
                 "control": other,
                 "selectivity": row["accuracy"] - other["accuracy"],
             }
+
+
+def _inputs(values: NDArray[np.float32], product: bool) -> torch.Tensor:
+    """[layers, examples, spans, hidden]; the product of two spans is one more."""
+    x = standardized(torch.from_numpy(np.ascontiguousarray(values)))
+    if product and x.shape[2] == 2:
+        x = torch.cat([x, standardized(x[:, :, :1] * x[:, :, 1:])], dim=2)
+    return x
 
 
 def _figures(parts: Sequence[Parts], classes: Sequence[int], how: Training) -> list[list[dict[str, Any]]]:
