@@ -291,23 +291,23 @@ def _options(job: Job) -> list[str]:
         ("segment", job.segment),
     )
     return [
-        f"--job-name={_quoted(job.run.name)}",
+        f"--job-name={quoted(job.run.name)}",
         f"--nodes={job.nodes + job.spares}",
         f"--ntasks-per-node={job.ranks_per_node}",
         "--exclusive",
         "--mem=0",  # all of a node's
         *([job.gpu_option] if job.gpu_option else []),
-        *(f"--{name}={_quoted(str(value))}" for name, value in given if value),
-        f"--chdir={_quoted(str(job.directory))}",
+        *(f"--{name}={quoted(str(value))}" for name, value in given if value),
+        f"--chdir={quoted(str(job.directory))}",
         # %j is the job's number; a percent sign of the folder's own is doubled.
-        f"--output={_quoted(str(job.run / 'logs').replace('%', '%%') + '/slurm-%j.out')}",
+        f"--output={quoted(str(job.run / 'logs').replace('%', '%%') + '/slurm-%j.out')}",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{job.save_seconds}",
     ]
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """An option's value as sbatch reads it from its file: in double quotes when it has blanks."""
     if any(character in value for character in '\n\r"'):
         raise InputError(

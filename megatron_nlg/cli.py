@@ -49,6 +49,9 @@ COMMANDS = {
         "megatron_nlg.evaluation.samples.command", "fixed prompts of many kinds, continued by checkpoints side by side"
     ),
     "analyze": Command("megatron_nlg.analysis.command", "what a model holds: geometry and probes of its blocks"),
+    "sweep": Command(
+        "megatron_nlg.studies.sweep.command", "what rates and initial variances a size can bear: a grid of runs"
+    ),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

@@ -424,13 +424,18 @@ class Integrity(Section):
 
 
 class KernelSettings(Section):
-    """Implementations of the hot operations on GPUs; what was chosen is printed at start. The CPU has one of each."""
+    """Implementations of the hot operations, printed at start. The CPU has a choice of attention only."""
 
     compiled: bool = True
     """Activation, bias, residual and loss compiled to one kernel each, where triton and a C compiler are installed.
     Their sums are rounded once and not in between: losses differ from the uncompiled ones within the precision."""
     libraries: bool = True
     """apex's and Transformer Engine's kernels where they can be imported; false: PyTorch's in any case."""
+    attention: Literal["fused", "naive"] = "fused"
+    """fused: scaled_dot_product_attention (flash attention where the device has it) or Transformer Engine's. naive:
+    the matrix of all scores is written out, as a yardstick; it takes memory of the square of the sequence length."""
+    tf32: bool = False
+    """Let GPUs round the factors of fp32 matrix products to TF32 (10 bits of mantissa). The CPU has no such format."""
 
 
 class RunConfig(Section):

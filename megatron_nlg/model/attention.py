@@ -140,6 +140,25 @@ class ScaledDotProductAttention(nn.Module):
         return fork
 
 
+class NaiveAttention(ScaledDotProductAttention):
+    """The same by plain matrix products: all scores and weights are written to memory, as before flash attention."""
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """As the fused one. The softmax is taken in fp32 at least, the products in the inputs' precision."""
+        query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))  # [batch, heads, sequence, size]
+        batch, heads, sequence, size = query.shape
+        if self.grouped:
+            key, value = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (key, value))
+        if mask is None:  # the queries are the last of the keys' positions
+            ones = torch.ones(sequence, key.shape[2], dtype=torch.bool, device=query.device)
+            mask = ones.triu(key.shape[2] - sequence + 1)
+        scores = query @ key.transpose(2, 3) * (size**-0.5 if self.scale is None else self.scale)
+        hidden = scores.masked_fill(mask, float("-inf"))
+        weights = hidden.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        out = F.dropout(weights, self._dropout).to(value.dtype) @ value
+        return out.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
+
+
 def own_positions(length: int, context_rank: int, context_size: int, device: torch.device) -> Tensor:
     """Positions of a sequence of `length` tokens that a rank of the context group holds, [length / context_size]."""
     if context_size == 1:

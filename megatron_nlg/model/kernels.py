@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from megatron_nlg.config.schema import KernelSettings, Parallel
-from megatron_nlg.model.attention import ScaledDotProductAttention
+from megatron_nlg.model.attention import NaiveAttention, ScaledDotProductAttention
 from megatron_nlg.model.fused import cross_entropy
 from megatron_nlg.model.normalization import LayerNorm, RMSNorm
 from megatron_nlg.parallel.device import Device
@@ -49,12 +49,16 @@ class Kernels:
 def choose(device: Device, parallel: Parallel, settings: KernelSettings | None = None, masked: bool = False) -> Kernels:
     """Pick kernels for a device; `masked` when attention must honour a mask beyond the causal one."""
     settings = settings or KernelSettings()
-    active = {"attention": "torch SDPA", "layer norm": "torch", "optimizer": "torch fused AdamW"}
+    naive = settings.attention == "naive"
+    attention = "naive" if naive else "torch SDPA"
+    active = {"attention": attention, "layer norm": "torch", "optimizer": "torch fused AdamW"}
     why_not = _why_not_compiled(device, parallel, settings)
     active["activation, loss"] = f"torch, not compiled: {why_not}" if why_not else "torch.compile"
     layer_norm: Any = LayerNorm
-    core_attention: Any = ScaledDotProductAttention
+    core_attention: Any = NaiveAttention if naive else ScaledDotProductAttention
     fused_adam = None
+    if device.torch.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     if device.torch.type == "cuda" and settings.libraries:
         if importable("apex.normalization") and importable("apex.optimizers"):
             layer_norm = _load("megatron.core.fusions.fused_layer_norm", "FusedLayerNorm")
@@ -63,7 +67,8 @@ def choose(device: Device, parallel: Parallel, settings: KernelSettings | None =
                 fused_adam = _load("apex.optimizers", "FusedAdam")
                 active["optimizer"] = "apex FusedAdam"
         # Transformer Engine's attention, told that its mask is causal, passes over the one it is given.
-        if importable("transformer_engine.pytorch") and parallel.context == 1 and not masked:
+        te = importable("transformer_engine.pytorch") and parallel.context == 1
+        if te and not (masked or naive):
             core_attention = _load("megatron.core.extensions.transformer_engine", "TEDotProductAttention")
             active["attention"] = "Transformer Engine"
     loss = None

@@ -9,13 +9,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from megatron_nlg.model.attention import Rotary, ScaledDotProductAttention, own_positions
+from megatron_nlg.model.attention import NaiveAttention, Rotary, ScaledDotProductAttention, own_positions
 from tests.world import World
 
 SEQUENCE, BATCH, HEADS, SIZE = 8, 2, 4, 6
 
 
-def attention(groups: int = HEADS, context_group: object = None) -> ScaledDotProductAttention:
+def attention(
+    groups: int = HEADS, context_group: object = None, kind: type[ScaledDotProductAttention] = ScaledDotProductAttention
+) -> ScaledDotProductAttention:
     config = SimpleNamespace(
         attention_dropout=0.0,
         sequence_parallel=False,
@@ -23,7 +25,7 @@ def attention(groups: int = HEADS, context_group: object = None) -> ScaledDotPro
         num_query_groups=groups,
         context_parallel_size=1 if context_group is None else 2,
     )
-    return ScaledDotProductAttention(config, 1, None, "self", pg_collection=SimpleNamespace(cp=context_group))
+    return kind(config, 1, None, "self", pg_collection=SimpleNamespace(cp=context_group))
 
 
 def draw(groups: int = HEADS) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,6 +51,26 @@ CAUSAL = torch.ones(1, 1, SEQUENCE, SEQUENCE, dtype=torch.bool).triu(1)
 def test_equals_softmax_under_a_causal_mask(groups: int) -> None:
     q, k, v = draw(groups)
     torch.testing.assert_close(attention(groups)(q, k, v), formula(q, k, v, CAUSAL), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [HEADS, 2, 1])
+def test_naive_attention_has_the_same_values_and_gradients(groups: int) -> None:
+    hidden = CAUSAL | torch.eye(SEQUENCE, dtype=torch.bool).roll(-2, 1)[None, None]
+    for mask in (None, hidden):
+        found = []
+        for kind in (ScaledDotProductAttention, NaiveAttention):
+            inputs = draw(groups)
+            out = attention(groups, kind=kind)(*inputs, mask)
+            out.sum(dim=0).square().sum().backward()
+            found.append((out, *(tensor.grad for tensor in inputs)))
+        torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_naive_attention_in_half_precision_and_for_the_last_of_the_positions() -> None:
+    q, k, v = (tensor.detach().bfloat16() for tensor in draw())
+    fused, naive = (attention(kind=kind)(q[-3:], k, v) for kind in (ScaledDotProductAttention, NaiveAttention))
+    assert naive.dtype == torch.bfloat16
+    torch.testing.assert_close(naive, fused, rtol=2e-2, atol=2e-2)
 
 
 def test_a_mask_replaces_the_causal_one() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from megatron_nlg.config.schema import KernelSettings, Parallel
 from megatron_nlg.model import kernels
-from megatron_nlg.model.attention import ScaledDotProductAttention
+from megatron_nlg.model.attention import NaiveAttention, ScaledDotProductAttention
 from megatron_nlg.model.normalization import LayerNorm
 from megatron_nlg.parallel.device import select_device
 
@@ -57,8 +57,16 @@ def test_apex_and_transformer_engine_where_importable(monkeypatch: pytest.Monkey
     assert (chosen.layer_norm, chosen.core_attention, chosen.fused_adam) == (norm, attention, adam)
     sources = [chosen.active[operation] for operation in ("attention", "layer norm", "optimizer")]
     assert sources == ["Transformer Engine", "apex", "apex FusedAdam"]
+    naive = kernels.choose(on_cuda(), Parallel(), KernelSettings(attention="naive"))
+    assert (naive.core_attention, naive.active["attention"]) == (NaiveAttention, "naive")
     plain = kernels.choose(on_cuda(), Parallel(), KernelSettings(libraries=False))
     assert (plain.layer_norm, plain.core_attention, plain.fused_adam) == (LayerNorm, ScaledDotProductAttention, None)
+
+
+def test_fp32_products_are_rounded_to_tf32_only_where_asked_for() -> None:
+    for tf32 in (True, False):
+        kernels.choose(on_cuda(), Parallel(), KernelSettings(tf32=tf32))
+        assert torch.backends.cuda.matmul.allow_tf32 is tf32
 
 
 def test_the_cpu_uses_torch_even_where_extras_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Studies made of ordinary training runs: the stability sweep and the speed ladder."""

@@ -1,0 +1,26 @@
+"""Pictures of the studies: on a page, and as files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_prep.files import replacing
+from megatron_nlg.evaluation.shared.figure import Drawing, drawing
+
+
+@contextmanager
+def picture(
+    folder: Path, name: str, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> Iterator[Drawing]:
+    """Axes [rows, columns] in the project's look; drawn, they are `name`.png and `name`.svg in the folder too."""
+    with drawing(name, height, rows, columns, **options) as drawn:
+        yield drawn
+        for ax in drawn.axes.flat:
+            ax.tick_params(length=0)
+            ax.set_axisbelow(True)
+        for kind in ("png", "svg"):
+            with replacing(folder / f"{name}.{kind}") as temporary:
+                drawn.figure.savefig(temporary, format=kind, dpi=150, facecolor="white")
