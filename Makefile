@@ -5,6 +5,7 @@
 #   TORCH_INDEX  address of a package index with builds of torch for DEVICE. Without it pip's own configuration decides,
 #                and on most machines that is the CUDA build, which runs on a CPU as well but is several gigabytes large.
 #   WHEELS       folder of wheels for bench-gpu, on a machine without a network; TOY=1 tries it at toy size
+#   TOKENS       prepared corpus that bench-gpu climbs the speed ladder on (benchmarks/gpu.sh)
 #   JOBS         test files that are run side by side: one more than two cores, for some wait for SLURM
 #   CORPUS       folder of texts that the demo trains on, in place of the Python installation's own
 
@@ -64,7 +65,7 @@ bench: venv
 
 # No .venv: the machine's own torch is what is measured.
 bench-gpu:
-	PYTHON="$(PYTHON)" WHEELS="$(WHEELS)" benchmarks/gpu.sh $(if $(TOY),--toy)
+	PYTHON="$(PYTHON)" WHEELS="$(WHEELS)" TOKENS="$(TOKENS)" benchmarks/gpu.sh $(if $(TOY),--toy)
 
 venv: $(STAMP)
 

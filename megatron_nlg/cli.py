@@ -52,6 +52,9 @@ COMMANDS = {
     "sweep": Command(
         "megatron_nlg.studies.sweep.command", "what rates and initial variances a size can bear: a grid of runs"
     ),
+    "bench ladder": Command(
+        "megatron_nlg.studies.ladder.command", "from plain fp32 to parallel training: what each rung gains here"
+    ),
     "preflight": Command(
         "megatron_nlg.training.preflight.command", "are the nodes of this allocation fit to train on?"
     ),

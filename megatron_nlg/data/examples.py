@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -113,6 +112,8 @@ class Examples:
 
 def encode(texts: Texts, tokenizer: Tokenizer, settings: Classification) -> EncodedTexts:
     """Tokens of texts, what is too much cut off where data.classification.cut says. Raises InputError for none."""
+    import pyarrow as pa  # only here: pre-training, and GPU benchmarks on bare machines, do without it
+
     found = tokenizer.encode_batch(pa.array(texts.texts, pa.large_string()))
     lengths = np.diff(found.offsets)
     if empty := np.flatnonzero(lengths == 0).tolist():

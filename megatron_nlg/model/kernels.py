@@ -52,7 +52,7 @@ def choose(device: Device, parallel: Parallel, settings: KernelSettings | None =
     naive = settings.attention == "naive"
     attention = "naive" if naive else "torch SDPA"
     active = {"attention": attention, "layer norm": "torch", "optimizer": "torch fused AdamW"}
-    why_not = _why_not_compiled(device, parallel, settings)
+    why_not = why_not_compiled(device.torch.type, parallel, settings)
     active["activation, loss"] = f"torch, not compiled: {why_not}" if why_not else "torch.compile"
     layer_norm: Any = LayerNorm
     core_attention: Any = NaiveAttention if naive else ScaledDotProductAttention
@@ -79,11 +79,14 @@ def choose(device: Device, parallel: Parallel, settings: KernelSettings | None =
     return Kernels(layer_norm, RMSNorm, core_attention, fused_adam, active, not why_not, loss)
 
 
-def _why_not_compiled(device: Device, parallel: Parallel, settings: KernelSettings) -> str | None:
-    """Why element-wise parts are not compiled, or None when they are."""
+def why_not_compiled(
+    device_type: str, parallel: Parallel | None = None, settings: KernelSettings | None = None
+) -> str | None:
+    """Why element-wise parts are not compiled on `cpu` or `cuda`, or None when they are."""
+    parallel, settings = parallel or Parallel(), settings or KernelSettings()
     headers = Path(sysconfig.get_path("include"), "Python.h")
     reasons = {
-        "no GPU": device.torch.type != "cuda",
+        "no GPU": device_type != "cuda",
         "kernels.compiled is false": not settings.compiled,
         "ZeRO-3 swaps the memory of biases": parallel.zero_stage == 3,
         "triton is not installed": not importable("triton"),

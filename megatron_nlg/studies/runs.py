@@ -25,6 +25,7 @@ from typing import Any
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError, NumericError
 from megatron_nlg.config.schema import RunConfig
+from megatron_nlg.training.callbacks.metrics import EVENTS, METRICS
 
 OUTCOME, LOCK, OUTPUT = "outcome.json", ".lock", "train.log"
 STOPPED = 3
@@ -43,6 +44,8 @@ class Run:
     config: Path
     overrides: tuple[str, ...]
     ranks: int = 1
+    fresh: bool = False
+    """Start anew where it was killed, for times that nothing interrupts; else go on from its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,15 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
 
 def drop_checkpoints(folder: Path) -> None:
     """What a run that has ended is not started from again."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    remove(folder / "checkpoints")
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, where it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
@@ -253,6 +264,9 @@ def _be_run(run: Run, environment: Mapping[str, str]) -> None:
     if (outcome := read_outcome(run.folder)) and outcome.settled:  # by who had the lock
         os._exit(max(0, outcome.code))
     (run.folder / OUTCOME).unlink(missing_ok=True)
+    if run.fresh:
+        for name in ("checkpoints", METRICS, EVENTS):
+            remove(run.folder / name)
     code, error = _train(run)
     if code != STOPPED:
         write_outcome(run.folder, Outcome(code, error, round(time.monotonic() - start, 3)))
