@@ -32,8 +32,8 @@ while [ -n "$signalled" ]; do
     code=$?
 done
 
-# Stopped by its time limit, and not by a person: it goes on when it is its turn again.
-if [ "$code" -eq 3 ] && [ -n "$time_is_up" ]; then
+# Stopped by its time limit (143: before it could save), and not by a person: it goes on when it is its turn again.
+if [ -n "$time_is_up" ] && { [ "$code" -eq 3 ] || [ "$code" -eq 143 ]; }; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && sleep 600
 fi
 exit "$code"

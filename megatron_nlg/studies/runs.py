@@ -33,6 +33,7 @@ PR_SET_PDEATHSIG = 1
 MOVABLE = ("data.index_cache",)
 """Settings in which a run may differ from what is in its folder."""
 POLL_SECONDS = 0.1
+AGAIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def settle(runs: Sequence[Run], parallel: int, ended: Callable[[Run, Outcome], N
     warm_up()
     slots = _slots(parallel, max(run.ranks for run in waiting))
     working: dict[int, tuple[Run, Any]] = {}
+    stopping = _Stopping()
     with _caught() as stops:
         while working or (waiting and not stops):
             for slot in [slot for slot, (_, process) in working.items() if not process.is_alive()]:
@@ -116,7 +118,7 @@ def settle(runs: Sequence[Run], parallel: int, ended: Callable[[Run, Outcome], N
                 process.start()
                 working[free[0]] = run, process
             if stops:
-                _forward(stops, [process for _, process in working.values()])
+                stopping.ask(stops, [process for _, process in working.values()])
             time.sleep(POLL_SECONDS)
     return not stops
 
@@ -233,16 +235,21 @@ def _caught() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _forward(stops: list[int], processes: Sequence[Any]) -> None:
-    """Ask runs to save and leave, once; the third Ctrl-C ends them at once."""
-    if stops.count(signal.SIGINT) >= 3:
-        number: int | None = signal.SIGKILL
-    else:
-        number = None if 0 in stops else signal.SIGTERM
-    stops.append(0)
-    for process in processes:
-        if number is not None and process.is_alive():
-            os.kill(process.pid, number)
+class _Stopping:
+    """Asks runs to save and leave, until they do: one that is just starting its ranks passes nothing on."""
+
+    def __init__(self) -> None:
+        self.next = 0.0
+
+    def ask(self, stops: Sequence[int], processes: Sequence[Any]) -> None:
+        """Pass a stop on when it is time. The third Ctrl-C ends runs at once."""
+        force = stops.count(signal.SIGINT) >= 3
+        if not force and time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + AGAIN_SECONDS
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL if force else signal.SIGTERM)
 
 
 def _be_run(run: Run, environment: Mapping[str, str]) -> None:

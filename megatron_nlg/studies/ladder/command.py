@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Climb, then draw. Exit code 1 when a rung failed that the machine should be able to do."""
-    if "=" in str(args.config):  # the default config, and overrides
+    if "=" in str(args.config) and not args.config.is_file():  # the default config, and overrides
         args.overrides, args.config = [str(args.config), *args.overrides], CONFIG
     names = _names(args)
     overrides = _shared(args)

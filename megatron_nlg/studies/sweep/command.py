@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from megatron_nlg.studies.runs import Outcome, Run
     from megatron_nlg.studies.sweep.grid import Axis, GridRun
     from megatron_nlg.studies.sweep.results import Row
-    from megatron_nlg.studies.sweep.verdict import Rules
+    from megatron_nlg.studies.sweep.rules import Rules
 
 RESULTS, TABLE, PAGE, SCRIPT = "results.json", "results.csv", "report.html", "sweep.sbatch"
 INDEX = "data_index"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_rules(group: argparse._ArgumentGroup) -> None:
-    from megatron_nlg.studies.sweep.verdict import Rules
+    from megatron_nlg.studies.sweep.rules import Rules
 
     group.add_argument(
         "--spike-window",
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rules(args: argparse.Namespace) -> Rules:
-    from megatron_nlg.studies.sweep.verdict import Rules
+    from megatron_nlg.studies.sweep.rules import Rules
 
     if args.spike_window < 8:
         raise InputError(f"--spike-window {args.spike_window}: fewer losses than 8 have no usable deviation")

@@ -14,7 +14,8 @@ from megatron_nlg.evaluation.shared.figure import header, number
 from megatron_nlg.studies.sweep import plots
 from megatron_nlg.studies.sweep.grid import Axis
 from megatron_nlg.studies.sweep.results import Row, Stable
-from megatron_nlg.studies.sweep.verdict import DIVERGED, FAILED, SPIKES, UNFINISHED, Rules
+from megatron_nlg.studies.sweep.rules import Rules
+from megatron_nlg.studies.sweep.verdict import DIVERGED, FAILED, SPIKES, UNFINISHED
 
 VERDICT_NOTE = (
     "Colours are verdicts, numbers the median loss of the last tenth of the steps. Diverged: a loss or gradient that "

@@ -113,7 +113,7 @@ def maps(folder: Path, rows: Sequence[Row], axes: Sequence[Axis]) -> str:
     facets = Facets(axes)
     across = min(3, len(facets.rows))
     down = -(-len(facets.rows) // across)
-    height = 0.9 + down * (0.7 + 0.36 * len(facets.color.points))
+    height = 0.9 + down * (0.85 + 0.36 * len(facets.color.points))
     with picture(folder, "verdicts", height, down, across, sharex=True, sharey=True) as drawn:
         for ax in drawn.axes.flat[len(facets.rows) :]:
             ax.set_visible(False)
@@ -156,7 +156,7 @@ def _sized(labels: Labels, rows: Sequence[Row]) -> str:
 
     sizes = {row.parameters for row in _chosen(rows, labels)} - {None}
     size = f"{count_text(next(iter(sizes)) or 0)} parameters" if len(sizes) == 1 else ""
-    return "; ".join(part for part in (named(labels), size) if part)
+    return "\n".join(part for part in (named(labels), size) if part)
 
 
 AGAINST = (
@@ -170,7 +170,9 @@ def rates(folder: Path, stable: Sequence[Stable]) -> str:
     """The largest stable rate and the largest good one, against whatever of AGAINST varies."""
     panels = [(label, key) for label, key in AGAINST if len({getattr(one, key) for one in stable}) > 1]
     panels = panels or [AGAINST[0]]
-    with picture(folder, "rates", 5.6, 2, len(panels), sharex="col", sharey=True) as drawn:
+    longest = max(len(_lines(stable, key)) for _, key in panels)
+    height = 5.6 + (0.17 * longest if longest > 3 else 0)
+    with picture(folder, "rates", height, 2, len(panels), sharex="col", sharey=True) as drawn:
         for column, (label, key) in enumerate(panels):
             for row, kind in enumerate(("largest", "good")):
                 _rate_lines(drawn.axes[row, column], stable, key, kind)
@@ -204,7 +206,7 @@ def _rate_lines(ax: Any, stable: Sequence[Stable], key: str, kind: str) -> None:
     ax.minorticks_off()
     ax.margins(x=0.12, y=0.12)
     if len(lines) > 1 and kind == "largest":
-        ax.legend(fontsize=8.5)
+        _legend(ax, len(lines))
 
 
 def ends(folder: Path, stable: Sequence[Stable], axes: Sequence[Axis]) -> str:
@@ -228,7 +230,8 @@ def ends(folder: Path, stable: Sequence[Stable], axes: Sequence[Axis]) -> str:
             drawn.axes[0, 0].set_ylim(0.96 * min(lows), 1.15 * worst)
         drawn.axes[0, 0].set_ylabel("loss at the end, nats")
         if len(facets.rows) > 1:
-            drawn.axes[0, 0].legend(fontsize=8.5)
+            handles, titles = drawn.axes[0, 0].get_legend_handles_labels()
+            drawn.figure.legend(handles, titles, loc="outside upper center", ncols=3, fontsize=9)
     return drawn.markup
 
 
@@ -256,6 +259,11 @@ def _moves(stable: Sequence[Stable], axis: str, key: str) -> bool:
         others = tuple(label for name, label in one.labels.items() if name != axis)
         values.setdefault(others, set()).add(getattr(one, key))
     return any(len(found) > 1 for found in values.values())
+
+
+def _legend(ax: Any, lines: int) -> None:
+    """Above the axes, where it hides nothing."""
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=lines if lines <= 3 else 1, fontsize=8)
 
 
 def _place(value: float) -> str:

@@ -16,7 +16,8 @@ from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.planning.parameters import total_parameters
 from megatron_nlg.studies.runs import Outcome, read_outcome, resolved
 from megatron_nlg.studies.sweep.grid import Axis, GridRun
-from megatron_nlg.studies.sweep.verdict import FAILED, UNFINISHED, Rules, Verdict, judge, largest_good, largest_stable
+from megatron_nlg.studies.sweep.rules import Rules
+from megatron_nlg.studies.sweep.verdict import FAILED, UNFINISHED, Verdict, judge, largest_good, largest_stable
 from megatron_nlg.training.callbacks.metrics import METRICS, read_rows
 
 RATE = "optimizer.lr"

@@ -22,23 +22,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from megatron_nlg.config.schema import Guard
+from megatron_nlg.studies.sweep.rules import Rules
 from megatron_nlg.training.guard import GuardState, LossGuard
 
 STABLE, SPIKES, DIVERGED, NOT_LEARNT = "stable", "spikes", "diverged", "not learnt"
 FAILED, UNFINISHED = "failed", "unfinished"
 """A run that ended for another reason, or has not ended yet: no verdict on its stability."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The limits; those of spikes have the guard's defaults."""
-
-    spike_window: int = 20
-    spike_factor: float = Guard().spike_factor
-    spike_margin: float = Guard().spike_margin
-    rise: float = 0.5
-    worse: float = 0.25
-    """A rate is as good as the best one while it ends no more than this above it, in nats."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megatron_nlg.config.schema import Guard
+from megatron_nlg.studies.sweep.rules import Rules
 from megatron_nlg.studies.sweep.verdict import (
     DIVERGED,
     FAILED,
@@ -14,7 +16,6 @@ from megatron_nlg.studies.sweep.verdict import (
     SPIKES,
     STABLE,
     UNFINISHED,
-    Rules,
     judge,
     largest_good,
     largest_stable,
@@ -105,3 +106,7 @@ def test_the_largest_good_rate_ends_about_as_low_as_the_best() -> None:
     assert largest_good(rates, words, [2.5, 2.3, 2.6, 2.2], worse=0.25) == 0.01
     assert largest_good(rates, words, [2.5, 2.3, 2.5, 2.2], worse=0.25) == 0.1
     assert largest_good(rates, [FAILED] * 4, [None] * 4, worse=0.25) is None
+
+
+def test_spikes_are_the_guards_by_default() -> None:
+    assert (Rules().spike_factor, Rules().spike_margin) == (Guard().spike_factor, Guard().spike_margin)
