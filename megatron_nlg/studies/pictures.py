@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import replacing
-from megatron_nlg.evaluation.shared.figure import Drawing, drawing
+from data_prep.report.drawing import Drawing, drawing
 
 
 @contextmanager
@@ -16,11 +15,5 @@ def picture(
     folder: Path, name: str, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> Iterator[Drawing]:
     """Axes [rows, columns] in the project's look; drawn, they are `name`.png and `name`.svg in the folder too."""
-    with drawing(name, height, rows, columns, **options) as drawn:
+    with drawing(name, height, rows, columns, folder, **options) as drawn:
         yield drawn
-        for ax in drawn.axes.flat:
-            ax.tick_params(length=0)
-            ax.set_axisbelow(True)
-        for kind in ("png", "svg"):
-            with replacing(folder / f"{name}.{kind}") as temporary:
-                drawn.figure.savefig(temporary, format=kind, dpi=150, facecolor="white")
