@@ -43,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=int, default=1, metavar="N", help="climb so often: what else the machine does hits all rungs"
     )
-    parser.add_argument("--nproc", type=int, metavar="N", help="ranks of parallel rungs (default: GPUs, else cores)")
+    parser.add_argument(
+        "--nproc",
+        type=int,
+        metavar="N",
+        help="ranks of parallel rungs (default: GPUs, else cores, as far as they share a batch evenly)",
+    )
     parser.add_argument("--precision", choices=("bf16", "fp16"), default="bf16", help="mixed with fp32 (default: bf16)")
     parser.add_argument("--tensor", type=int, metavar="T", help="adds the rung: tensor parallel × T")
     parser.add_argument("--pipeline", type=int, metavar="P", help="adds the rung: pipeline of P stages")
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         args.overrides, args.config = [str(args.config), *args.overrides], CONFIG
     names = _names(args)
     overrides = _shared(args)
-    machine = _machine(args)
+    machine = _machine(args, overrides)
     options = {"precision": args.precision, "tensor": args.tensor or 1, "pipeline": args.pipeline or 1}
     steps = [_checked(args, step, overrides) for step in ladder(names, machine, options)]
     config = _config(args, overrides, steps)
@@ -150,8 +155,8 @@ def _corpus(args: argparse.Namespace, tree: dict[str, Any]) -> list[str]:
     return [f"data.blend={corpus / 'blend.yaml'}"]
 
 
-def _machine(args: argparse.Namespace) -> Machine:
-    """This machine, asked without starting CUDA: ranks are still to be made."""
+def _machine(args: argparse.Namespace, overrides: Sequence[str]) -> Machine:
+    """This machine, asked without starting CUDA: ranks are still to be made. As many as share the batch evenly."""
     import os
 
     from megatron_nlg.parallel.supervisor import prepare_fork, quiet_libraries
@@ -162,9 +167,15 @@ def _machine(args: argparse.Namespace) -> Machine:
     from megatron_nlg.parallel.device import local_device_count
     from megatron_nlg.parallel.supervisor import local_ranks
     from megatron_nlg.studies.ladder.rungs import Machine
+    from megatron_nlg.studies.runs import resolved
 
     gpus = local_device_count()
-    ranks = local_ranks(args.nproc) if args.nproc or gpus else len(os.sched_getaffinity(0))
+    if args.nproc:
+        ranks = local_ranks(args.nproc)
+    else:
+        batch = resolved(args.config, overrides).batch
+        parts = batch.global_ // batch.micro
+        ranks = max(n for n in range(1, (gpus or len(os.sched_getaffinity(0))) + 1) if n == 1 or parts % n == 0)
     libraries = gpus is not None and any(map(importable, ("apex.normalization", "transformer_engine.pytorch")))
     return Machine(gpus, ranks, why_not_compiled("cpu" if gpus is None else "cuda"), libraries)
 

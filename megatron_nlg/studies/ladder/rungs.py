@@ -112,7 +112,7 @@ def reason(rung: Rung, machine: Machine, options: Mapping[str, Any]) -> str | No
     if rung.name == "fused" and machine.not_compiled and not machine.libraries:
         return f"not compiled: {machine.not_compiled}; neither apex nor Transformer Engine is used here"
     if rung.parallel and machine.ranks < 2:
-        return "one rank only: " + ("one core" if machine.gpus is None else "one GPU")
+        return f"one rank only: there is one {'core' if machine.gpus is None else 'GPU'}, or one micro-batch"
     if rung.name in ("tensor", "pipeline"):
         size = int(options[rung.name])
         if size < 2:

@@ -29,7 +29,7 @@ def test_what_a_machine_can_not_do_is_left_out_with_its_reason() -> None:
     assert "no GPU" in str(steps["fused"].why_not)
     assert "kernels.tf32=true" not in steps["data"].overrides  # nor is it a part of those above
     one = Machine(gpus=1, ranks=1, not_compiled=None, libraries=True)
-    assert ladder(["data"], one, OPTIONS)[0].why_not == "one rank only: one GPU"
+    assert ladder(["data"], one, OPTIONS)[0].why_not == "one rank only: there is one GPU, or one micro-batch"
     assert ladder(["tensor"], GPU, {**OPTIONS, "tensor": 3})[0].why_not == "--tensor 3 does not divide 4 ranks"
     assert ladder(["tensor"], GPU, {**OPTIONS, "tensor": 1})[0].why_not == "--tensor 1: nothing is cut"
 
