@@ -95,13 +95,15 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print("\n".join(f"{run.name}  {' '.join(run.overrides)}" for run in grid))
         return 0
-    if args.slurm:
-        return _write_array(args, len(grid))
     if args.task is not None and not 0 <= args.task < len(grid):
         raise InputError(f"--task {args.task}: the grid has runs 0 to {len(grid) - 1}")
     chosen = grid if args.task is None else [grid[args.task]]
     runs = _runs(args, [run for run in chosen if run.name not in problems], overrides)
+    if not runs:  # the one that a job of an array is for
+        raise problems[chosen[0].name]
     _check_data(args, runs)
+    if args.slurm:
+        return _write_array(args, len(grid))
     whole = _settle(args, runs)
     rows = _draw(args, grid, axes, overrides, rules)
     if not whole:

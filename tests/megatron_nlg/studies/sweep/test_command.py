@@ -92,6 +92,8 @@ def _files(folder: Path) -> list[Path]:
         (["--grid", "optimizer.lr=1", "--submit"], "--submit: is for --slurm"),
         (["--grid", "optimizer.lr=1", "--task", "1"], "--task 1: the grid has runs 0 to 0"),
         (["--grid", "optimizer.lr=-1,-2"], "optimizer.lr"),
+        (["--grid", "model.num_attention_heads=4,5", "--task", "1"], "5 heads do not divide"),
+        (["--grid", "optimizer.lr=1", "--slurm", "data.blend=nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--grid", "optimizer.lr=1", "data.blend=nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )
