@@ -24,14 +24,14 @@ PATIENCE = 150
 class Job:
     """A python module started in a session of its own, as a terminal would. All its descendants carry its mark.
 
-    With `fork`, the module is megatron_nlg.cli, and its process has the libraries from the beginning.
+    With `fork`, its process has the libraries from the beginning, and what is run is the module's main(arguments).
     """
 
     def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str] | None = None, fork: bool = False):
         self.mark = uuid.uuid4().hex
         self.process: Forked | subprocess.Popen[str]
         if fork:
-            self.process = Forked(arguments, {**os.environ, **(env or {})})
+            self.process = Forked(module, arguments, {**os.environ, **(env or {})})
             return
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

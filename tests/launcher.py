@@ -1,4 +1,5 @@
-"""Commands forked from a process that has imported the libraries: importing them takes seconds, a fork milliseconds.
+"""Modules run in a process forked from one that has imported the libraries: importing them takes seconds,
+a fork milliseconds.
 
 A launcher forks a minder a command, and the minder the command itself. The minder adopts whatever the command leaves
 behind (it is a subreaper), so that a test finds every process of a command below it, and lives until all have ended.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -30,11 +32,11 @@ LIMIT = 1 << 20
 class Forked:
     """A command's process; as much of subprocess.Popen as the tests need."""
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str]):
+    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str]):
         self.args = list(arguments)
         self.returncode: int | None = None
         (out, out_there), (err, err_there), (report, report_there) = (os.pipe() for _ in range(3))
-        request = {"arguments": self.args, "env": dict(env), "folder": str(Path.cwd())}
+        request = {"module": module, "arguments": self.args, "env": dict(env), "folder": str(Path.cwd())}
         socket.send_fds(_launcher(), [json.dumps(request).encode()], [out_there, err_there, report_there])
         for there in (out_there, err_there, report_there):
             os.close(there)
@@ -75,6 +77,10 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """To the process itself."""
         os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -154,7 +160,7 @@ def _mind(request: dict[str, object], out: int, err: int, report: int) -> int:
 
 
 def _command(request: dict[str, object], out: int, err: int) -> int:
-    """In the command's process: what a terminal would have set up, then `megatron-nlg` itself."""
+    """In the command's process: what a terminal would have set up, then the module's main(arguments)."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     for source, stream in ((null, 0), (out, 1), (err, 2)):
@@ -164,10 +170,8 @@ def _command(request: dict[str, object], out: int, err: int) -> int:
     os.environ.update(request["env"])  # type: ignore[arg-type]
     os.chdir(str(request["folder"]))
     arguments = [str(argument) for argument in request["arguments"]]  # type: ignore[attr-defined]
-    sys.argv = ["megatron-nlg", *arguments]
-    from megatron_nlg.cli import main as run
-
-    return run(arguments)
+    sys.argv = [str(request["module"]), *arguments]
+    return int(importlib.import_module(sys.argv[0]).main(arguments))
 
 
 if __name__ == "__main__":

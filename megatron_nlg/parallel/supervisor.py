@@ -34,6 +34,8 @@ STOPPED = 3
 """Exit code of a job that a signal asked to stop, with its state saved: the same command goes on."""
 SHUTDOWN_SECONDS = 1.5
 """After a rank has died, the others get this long to leave by themselves, then as long after SIGTERM."""
+TOLD = "MEGATRON_NLG_TOLD_TO_STOP"
+"""Set in the supervisor's environment by a stop signal, for ranks that it starts afterwards."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -99,6 +101,7 @@ def supervise(body: Body, logs: Path, ranks: int, port: int | None = None, max_r
     `logs` is an existing folder that gets each rank's output as `rank_N.log`. Import what the body needs before, so
     that forked ranks share it.
     """
+    os.environ.pop(TOLD, None)
     stops = _forward_signals()
     for attempt in range(1, max_restarts + 2):
         try:
@@ -155,6 +158,7 @@ def _forward_signals() -> list[int]:
 
     def forward(number: int, frame: Any) -> None:
         received.append(number)
+        os.environ[TOLD] = str(number)
         force = received.count(signal.SIGINT) >= 3
         for child in multiprocessing.active_children():
             if child.pid:
@@ -198,6 +202,8 @@ def _supervised_rank(body: Body, logs: str, reports: str) -> None:
     """A rank that the supervisor started."""
     for number in STOP_SIGNALS:  # until the body catches them itself, there is nothing to save
         signal.signal(number, lambda got, frame: os._exit(STOPPED))
+    if TOLD in os.environ:
+        os._exit(STOPPED)
     quiet_libraries()
     code = be_rank(body, Path(logs), Path(reports))
     if code:

@@ -1,19 +1,22 @@
-"""Runs `megatron-nlg` and dies, as by kill -9, at the n-th rename: `python -m tests.data_prep.crash N ARGUMENTS…`.
+"""Runs `megatron-nlg` and dies, as by kill -9, at the n-th rename: main([N, ARGUMENTS…]), in a process of its own.
 
 Every output of data preparation becomes visible by a rename, so dying before each of them covers every state that a
 kill can leave behind. With N = 0 it does not die.
 """
 
+from __future__ import annotations
+
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from megatron_nlg.cli import main
+from megatron_nlg import cli
+from tests.job import Job, can_fork
 
 _replace, _rename = Path.replace, Path.rename
 
 
-def die_at(number: int) -> None:
+def _die_at(number: int) -> None:
     left = number
 
     def count() -> None:
@@ -34,6 +37,16 @@ def die_at(number: int) -> None:
     Path.rename = rename  # type: ignore[assignment,method-assign]
 
 
-if __name__ == "__main__":
-    die_at(int(sys.argv[1]))
-    sys.exit(main(sys.argv[2:]))
+def main(arguments: Sequence[str]) -> int:
+    """The command's exit code."""
+    _die_at(int(arguments[0]))
+    return cli.main(arguments[1:])
+
+
+def prep(number: int, *words: object) -> int:
+    """Exit code of a `prep` that dies at that rename."""
+    job = Job(__name__, [str(number), "prep", *map(str, words)], fork=can_fork())
+    try:
+        return job.wait()[0]
+    finally:
+        job.kill()

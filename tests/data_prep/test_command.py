@@ -26,6 +26,7 @@ from data_prep.blend import read_blend
 from data_prep.tokenizer import EOD, load_tokenizer
 from megatron_nlg.cli import main
 from megatron_nlg.config.errors import InputError
+from tests.data_prep import crash
 from tests.data_prep.material import data_folder, sentence, tree_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,11 +179,6 @@ def test_decontamination_of_a_whole_preparation(
     assert "task.jsonl: no such file" in fails(capsys, 2, "run", recipe, tasks)
 
 
-def crash(number: int, *words: object) -> int:
-    command = [sys.executable, "-m", "tests.data_prep.crash", str(number), "prep", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, check=False).returncode
-
-
 @pytest.mark.slow
 def test_killed_before_every_fifth_rename_and_run_again(recipe: Path, corpus: Path, tmp_path: Path) -> None:
     """Each run dies before its fifth rename; all of them together make what one undisturbed run makes."""
@@ -190,7 +186,7 @@ def test_killed_before_every_fifth_rename_and_run_again(recipe: Path, corpus: Pa
     words = ("run", recipe, "shard_bytes=8000", "decontaminate.tasks=[{name: asked, paths: task.jsonl}]")
     assert prep(*words, "--out", tmp_path / "whole") == 0
     deaths = 0
-    while (code := crash(5, *words)) != 0:
+    while (code := crash.prep(5, *words)) != 0:
         assert code == 137
         deaths += 1
         assert deaths < 40
@@ -220,7 +216,7 @@ def test_killed_between_moving_the_old_folder_away_and_the_new_one_in(recipe: Pa
             path = tmp_path / "out" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        assert crash(number, "clean", recipe, "clean.min_characters=30", "shard_bytes=3000000") in (0, 137)
+        assert crash.prep(number, "clean", recipe, "clean.min_characters=30", "shard_bytes=3000000") in (0, 137)
         assert prep("run", recipe, "clean.min_characters=30") == 0
         assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "whole")
 

@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from megatron_nlg.cli import main
+from tests.data_prep import crash
 from tests.data_prep.material import sentence, tree_bytes, variants
 
 
@@ -78,13 +77,9 @@ def test_a_recipes_clusters(files: list[Path], tmp_path: Path, capsys: pytest.Ca
 def test_killed_at_any_rename_and_run_again_with_other_workers(files: list[Path], tmp_path: Path) -> None:
     words = ["--input", *map(str, files), "--text-key", "body", "--threshold", "0.7", "--output"]
     assert dedup(*words, tmp_path / "whole", "--workers", 1) == 0
-    crash = [sys.executable, "-m", "tests.data_prep.crash"]
     deaths, workers = 0, 1
     while True:
-        last = [str(tmp_path / "killed"), "--workers", str(workers)]
-        code = subprocess.run(
-            [*crash, "4", "prep", "dedup", *words, *last], check=False, capture_output=True
-        ).returncode
+        code = crash.prep(4, "dedup", *words, tmp_path / "killed", "--workers", workers)
         if code == 0:
             break
         assert code == 137

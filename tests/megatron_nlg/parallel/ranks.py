@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError, NumericError
 from megatron_nlg.parallel import supervisor
@@ -74,6 +76,16 @@ def die_at_first(how: str, rank: int) -> int:
     return 1
 
 
+def told_before_ranks_start() -> None:
+    run = supervisor._run_ranks
+
+    def told(*arguments: Any) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return run(*arguments)
+
+    supervisor._run_ranks = told
+
+
 def body(name: str, terminal: Terminal) -> int:
     who = Rendezvous.from_environment() or Rendezvous()
     print(f"rank {who.rank} of {who.world_size}")
@@ -84,7 +96,7 @@ def body(name: str, terminal: Terminal) -> int:
         raise InputError("seed: is wrong; choose another")
     if name == "half stopped":
         return STOPPED if who.rank else 7
-    if name == "wait":
+    if name in ("wait", "told early"):
         return wait_for_signal()
     if name.endswith("once"):
         return die_at_first(name, who.rank)
@@ -93,10 +105,13 @@ def body(name: str, terminal: Terminal) -> int:
     return fail_on_last(name, who.rank, who.world_size - 1)
 
 
-def main(name: str, logs: str, ranks: str) -> int:
+def main(arguments: Sequence[str]) -> int:
+    name, logs, ranks = arguments
     logs_folder = Path(logs)
     if not int(ranks):
         return supervisor.be_rank(partial(body, name), logs_folder)
+    if name == "told early":
+        told_before_ranks_start()
     try:
         return supervisor.supervise(
             partial(body, name), logs_folder, int(ranks), None, int(os.environ.get("RESTARTS", "0"))
@@ -107,4 +122,4 @@ def main(name: str, logs: str, ranks: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

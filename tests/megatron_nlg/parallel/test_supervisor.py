@@ -15,7 +15,7 @@ import pytest
 from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.parallel import supervisor
 from megatron_nlg.parallel.supervisor import STOPPED, _is_consequence, check_port, local_ranks
-from tests.job import Job, until
+from tests.job import Job, can_fork, until
 
 GONE = 10
 """Seconds within which all ranks must have gone."""
@@ -26,7 +26,7 @@ def job(name: str, logs: Path, ranks: int, env: dict[str, str] | None = None) ->
     logs.mkdir(exist_ok=True)
     (logs / "ready").mkdir(exist_ok=True)
     env = {"READY": str(logs / "ready"), **(env or {})}
-    started = Job("tests.megatron_nlg.parallel.ranks", [name, str(logs), str(ranks)], env)
+    started = Job("tests.megatron_nlg.parallel.ranks", [name, str(logs), str(ranks)], env, can_fork())
     try:
         yield started
     finally:
@@ -92,6 +92,13 @@ def test_signals_reach_the_ranks_and_the_job_says_that_it_was_stopped(tmp_path: 
         assert running.wait(GONE) == (STOPPED, "", "")
         assert running.alive() == []
     assert (tmp_path / "rank_1.log").read_text() == "rank 1 of 2\ncaught SIGUSR1\n"
+
+
+def test_a_signal_that_comes_before_the_ranks_is_for_them_too(tmp_path: Path) -> None:
+    with job("told early", tmp_path, 2) as running:
+        assert running.wait(GONE) == (STOPPED, "", "")
+        assert running.alive() == []
+    assert not any((tmp_path / "ready").iterdir())
 
 
 def test_a_third_interrupt_ends_ranks_that_do_not_listen(tmp_path: Path) -> None:
