@@ -24,9 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], metavar="RUN2", help="other models, compared block by block"
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="labelled texts: TSV or .jsonl")
     parser.add_argument(
-        "--train", type=Path, metavar="FILE", help="texts that thresholds are fitted on (default: a share of --data)"
+        "--data", type=Path, metavar="FILE", help="labelled texts: TSV or .jsonl (default: RUN's own validation texts)"
+    )
+    parser.add_argument(
+        "--train",
+        type=Path,
+        metavar="FILE",
+        help="texts that thresholds are fitted on (default: a share of --data, or RUN's own)",
     )
     parser.add_argument(
         "--split", type=float, default=0.5, metavar="S", help="that share, drawn by the seed (default: 0.5)"
@@ -49,13 +54,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the study; returns the exit code."""
     from data_prep.files import fingerprint
     from megatron_nlg.analysis.geometry.activations import load, make
-    from megatron_nlg.analysis.geometry.examples import read_examples, settings_of
+    from megatron_nlg.analysis.geometry.examples import examples_of, read_sets_of, settings_of
 
     _check(args)
     folders = [args.run, *args.against]
     names = _names(folders)
     settings = settings_of(folders, args.text, args.label, args.labels)
-    examples = read_examples(args.data, args.train, settings, args.limit, args.split, args.seed)
+    seen, other = read_sets_of(args.run, args.data, args.train, settings)
+    examples = examples_of(seen, other, settings, args.limit, args.split, args.seed)
     out = args.out or args.run / "geometry"
     whole = [folder.resolve() for folder in folders]
     kept = [out / "activations" / f"{folder.name}-{fingerprint(str(folder))[:8]}" for folder in whole]
@@ -101,9 +107,15 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
+def _file(path: Path) -> dict[str, str]:
+    from data_prep.files import file_sha256
+
+    return {"file": path.name, "sha256": file_sha256(path)}
+
+
 def _report(args: argparse.Namespace, models: Sequence[Activations], examples: Examples, out: Path) -> None:
     """Numbers, pictures and page, and the page's path for the user."""
-    from data_prep.files import file_sha256, write_json, write_text
+    from data_prep.files import write_json, write_text
     from megatron_nlg.analysis.geometry.figures import figures, steps
     from megatron_nlg.analysis.geometry.page import page
     from megatron_nlg.analysis.geometry.plots import pictures
@@ -114,8 +126,9 @@ def _report(args: argparse.Namespace, models: Sequence[Activations], examples: E
         found = figures(models, examples, args.batch, args.points, args.seed, advance)
     study: dict[str, Any] = {
         "study": "geometry",
-        "data": {"file": args.data.name, "sha256": file_sha256(args.data)},
-        "train": {"file": args.train.name, "sha256": file_sha256(args.train)} if args.train else None,
+        "data": _file(args.data) if args.data else {"file": "RUN's own validation texts"},
+        "train": _file(args.train) if args.train else None,
+        "texts": examples.identity,
         "settings": {key: getattr(args, key) for key in ("split", "limit", "batch", "points", "seed")}
         | {key: getattr(examples.settings, key) for key in ("text", "max_length", "cut")},
         **found,

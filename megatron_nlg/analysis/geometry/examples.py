@@ -15,7 +15,7 @@ from megatron_nlg.analysis.source import config_of
 from megatron_nlg.config.classification import own_problems
 from megatron_nlg.config.errors import ConfigError, InputError
 from megatron_nlg.config.schema import Classification
-from megatron_nlg.data.labelled import Texts, read_texts
+from megatron_nlg.data.labelled import Texts, read_sets, read_texts
 
 LONGEST = 128
 """Tokens of a text where no classifier says how many."""
@@ -64,18 +64,37 @@ def settings_of(folders: Sequence[Path], text: str | None, label: str | None, la
     return settings
 
 
-def read_examples(
-    data: Path, train: Path | None, settings: Classification, limit: int, split: float, seed: int
-) -> Examples:
-    """At most `limit` texts of each file, drawn by the seed.
+def read_sets_of(
+    run: Path, data: Path | None, train: Path | None, settings: Classification
+) -> tuple[Texts, Texts | None]:
+    """Texts to look at and, where there are others, to fit on: the files', or those that a classifier has itself.
 
-    With `train`, thresholds are fitted on it; else on a share `split` of `data`, and accuracies are of the others.
     Raises InputError with file and line.
     """
-    draw = np.random.default_rng(seed)
-    seen = _some(read_texts(data, settings), limit, draw)
+    if data is not None:
+        return read_texts(data, settings), None if train is None else read_texts(train, settings)
+    config = config_of(run)
+    if config is None or config.data.classification is None:
+        raise InputError(f"--data: {run} is no classifier, which would have texts of its own; name a file")
     if train is not None:
-        other = _some(read_texts(train, settings), limit, draw)
+        raise InputError(f"--train {train}: without --data a classifier's own texts are taken; give both, or none")
+    own = config.data.model_copy(update={"classification": settings})
+    fitted, seen = read_sets(config.model_copy(update={"data": own}))
+    return seen, fitted
+
+
+def examples_of(
+    seen: Texts, other: Texts | None, settings: Classification, limit: int, split: float, seed: int
+) -> Examples:
+    """At most `limit` texts of each, drawn by the seed.
+
+    With `other`, thresholds are fitted on it; else on a share `split` of `seen`, and accuracies are of the rest.
+    Raises InputError for too few.
+    """
+    draw = np.random.default_rng(seed)
+    seen = _some(seen, limit, draw)
+    if other is not None:
+        other = _some(other, limit, draw)
         texts, classes = seen.texts + other.texts, seen.classes + other.classes
         shown, fitted = np.arange(len(seen)), np.arange(len(seen), len(texts))
         held = shown
@@ -87,7 +106,7 @@ def read_examples(
     for name, part in (("fit on", fitted), ("judge by", held)):
         if len(part) < 4 or len(set(found[part].tolist())) < 2:
             raise InputError(
-                f"{data}: leaves {len(part)} texts of {len(set(found[part].tolist()))} classes to {name}; four or "
+                f"--data: leaves {len(part)} texts of {len(set(found[part].tolist()))} classes to {name}; four or "
                 "more of two are needed: give more texts, another --limit or --split"
             )
     return Examples(texts, found, settings.labels, settings, shown, fitted, held)

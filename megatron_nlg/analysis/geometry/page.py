@@ -19,9 +19,8 @@ def page(study: Figures, drawn: Mapping[str, Sequence[str]]) -> str:
     first = models[0]
     title = f"Geometry: {first['name']}" + (f" and {len(models) - 1} more" if len(models) > 1 else "")
     lead = (
-        f"{counts['shown']:,} texts of {study['data']['file']}, seed {study['settings']['seed']}; thresholds fitted on "
-        f"{counts['fitted']:,} texts{' of ' + study['train']['file'] if study['train'] else ''}, accuracies of "
-        f"{counts['held']:,} others."
+        f"{counts['shown']:,} texts: {study['data']['file']}, seed {study['settings']['seed']}; thresholds fitted on "
+        f"{counts['fitted']:,} others, accuracies of {counts['held']:,}."
     )
     sections = [
         section("What it says", "Read off the figures below, by fixed rules.", statement([*verdicts(study)])),
