@@ -126,7 +126,7 @@ def _report(args: argparse.Namespace, models: Sequence[Activations], examples: E
         found = figures(models, examples, args.batch, args.points, args.seed, advance)
     study: dict[str, Any] = {
         "study": "geometry",
-        "data": _file(args.data) if args.data else {"file": "RUN's own validation texts"},
+        "data": _file(args.data) if args.data else {"file": f"{args.run.resolve().name}'s own validation texts"},
         "train": _file(args.train) if args.train else None,
         "texts": examples.identity,
         "settings": {key: getattr(args, key) for key in ("split", "limit", "batch", "points", "seed")}

@@ -32,7 +32,7 @@ class Examples:
     settings: Classification
     """How texts are made and cut."""
     shown: NDArray[np.int64]
-    """What geometry is measured on."""
+    """What geometry is measured on: the first ones."""
     fitted: NDArray[np.int64]
     """What thresholds and variances for the ablation are taken from."""
     held: NDArray[np.int64]

@@ -42,7 +42,8 @@ def figures(
         drawn = np.sort(np.random.default_rng(seed).choice(shown, points, replace=False))
     similar = {}
     for pooled in POOLINGS:
-        layers = [model.layer(number, pooled)[shown] for model in models for number in range(model.layers)]
+        # Those that are shown come first: a view of the mapped file, of which little is in memory at once.
+        layers = [model.layer(number, pooled)[: len(shown)] for model in models for number in range(model.layers)]
         similar[pooled] = {
             "full": _rounded(full_cka(layers)),
             "minibatch": _rounded(minibatch_cka(layers, batch, seed)),

@@ -99,6 +99,8 @@ def _short(value: float) -> str:
 
 def _variance(models: Sequence[Figures], folder: Path) -> str:
     """Every dimension of every block: its variance, in units of its block's mean."""
+    from matplotlib.ticker import LogLocator
+
     with drawing("geometry-variance", 3.4, 1, len(models), folder, sharey=True) as drawn:
         for ax, model in zip(drawn.axes[0], models, strict=True):
             for number, block in enumerate(model["blocks"]):
@@ -119,8 +121,9 @@ def _variance(models: Sequence[Figures], folder: Path) -> str:
                             ha="center", fontsize=7.5)  # fmt: skip
             ax.axhline(ROGUE, color=MUTED, linewidth=1, linestyle=LINE)
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("")
+            ax.minorticks_off()
             _blocks_axis(ax, model)
         drawn.axes[0, 0].set_ylabel("variance / mean of the block")
     return drawn.markup

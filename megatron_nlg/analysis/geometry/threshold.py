@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+TOLERANCE = 1e-9
+"""Of the loss."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -38,8 +41,9 @@ def fit(values: NDArray[np.floating], classes: NDArray[np.int64], cost: float = 
     mean, scale = x.mean(), x.std()
     y = np.where(classes == 1, 1.0, -1.0)
     positive = int((y > 0).sum())
+    constant = Threshold(0.0, 1.0 if 2 * positive > len(y) else -1.0)
     if not scale > 0 or positive in (0, len(y)):
-        return Threshold(0.0, 1.0 if 2 * positive > len(y) else -1.0)
+        return constant
     x = (x - mean) / scale
 
     def offset(w: float) -> float:
@@ -52,4 +56,6 @@ def fit(values: NDArray[np.floating], classes: NDArray[np.int64], cost: float = 
     bound = np.sqrt(2 * loss(0.0))  # of w, as its square can't cost more than w = 0 does
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-9, "maxiter": 200})
     w = float(found.x)
+    if loss(0.0) - found.fun <= TOLERANCE * loss(0.0):  # the value says nothing: always the larger class
+        return constant
     return Threshold(w / scale, offset(w) - w * mean / scale)

@@ -39,3 +39,10 @@ def test_separated_classes_and_none_at_all() -> None:
     for same, of in ((np.ones(4), classes), (values, np.zeros(4, int))):
         assert fit(same, of).at is None
     assert fit(values, np.zeros(4, int)).classes(values).tolist() == [0, 0, 0, 0]
+
+
+def test_a_value_that_says_nothing_gives_the_larger_class() -> None:
+    values, classes = np.array([1.0, 2, 3] * 10), np.array([1, 0, 1] * 10)
+    found = fit(values, classes)
+    assert found.at is None
+    assert found.classes(values).all()
