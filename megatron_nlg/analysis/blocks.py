@@ -19,6 +19,7 @@ from megatron_nlg.analysis.representations import (
     Found,
     Head,
     Input,
+    Linear,
     Pooling,
     Represented,
     batches,
@@ -80,7 +81,7 @@ class RunBlocks(Represented):
         own = None
         if chunk.post_process and self.context.at.tensor == self.context.at.data == 0:
             weight, bias = (part.detach().float().cpu().numpy() for part in chunk.output_layer.parameters())
-            own = Head(weight, bias, settings.labels)
+            own = Head((Linear(weight, bias),), settings.labels)
         return next((head for head in self._to_main(own) if head), None)
 
     def stream(self, inputs: Sequence[Input], batch_tokens: int | None = None) -> Iterator[Found]:

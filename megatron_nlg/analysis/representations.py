@@ -28,6 +28,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Of one pass, padding included."""
 Pooling = Literal["mean", "last", "first"]
 """Over all tokens of a text, or one of them; of an encoder's, [CLS] is the first and special tokens count too."""
+Activation = Literal["none", "tanh", "relu"]
 Layers = NDArray[np.float32]
 """[layers, spans, hidden size]"""
 
@@ -50,14 +51,32 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Linear:
+    """One layer of a head."""
+
+    weight: NDArray[np.float32]
+    """[outputs, inputs]"""
+    bias: NDArray[np.float32]
+    """[outputs]"""
+    activation: Activation = "none"
+
+
+@dataclass(frozen=True)
 class Head:
     """What a classifier was trained to read the last layer by, at the token that sums a text up."""
 
-    weight: NDArray[np.float32]
-    """[classes, hidden size]"""
-    bias: NDArray[np.float32]
-    """[classes]"""
+    layers: tuple[Linear, ...]
+    """First to last; the last one gives the classes."""
     labels: tuple[str, ...]
+
+    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """values [texts, hidden size] -> logits [texts, classes]."""
+        out = np.asarray(values, np.float64)
+        for layer in self.layers:
+            out = out @ layer.weight.T.astype(np.float64) + layer.bias
+            if layer.activation != "none":
+                out = np.tanh(out) if layer.activation == "tanh" else np.maximum(out, 0)
+        return out
 
 
 class Represented(ABC):

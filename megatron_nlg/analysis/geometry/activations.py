@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.files import fingerprint, make_folder, read_json, write_json
 from megatron_nlg.analysis.progress import bar
+from megatron_nlg.analysis.representations import Head, Linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,8 @@ class Activations:
     """Step, layers, hidden size, where it sums texts up, classes of its head, texts that were cut."""
     array: Floats
     """[layers, 2 × texts, hidden size], mapped."""
-    head: NDArray[np.float64] | None
-    """[classes, hidden size + 1], the bias last; None of a model that is no classifier."""
+    head: Head | None
+    """None of a model that is no classifier."""
 
     def layer(self, number: int, pooled: Pooled = "summary") -> Floats:
         """[texts, hidden size]: at the token that sums a text up, or the mean over its tokens."""
@@ -61,13 +62,20 @@ def load(name: str, out: Path) -> Activations:
     """What `make` has made."""
     about = read_json(out / ABOUT, "start the same command again")
     array, head = _files(out, about["identity"])
-    return Activations(name, about, np.load(array, mmap_mode="r"), np.load(head) if about["labels"] else None)
+    return Activations(name, about, np.load(array, mmap_mode="r"), _load_head(head, about) if about["labels"] else None)
+
+
+def _load_head(file: Path, about: dict[str, Any]) -> Head:
+    with np.load(file) as found:
+        parts = [(found[f"weight_{i}"], found[f"bias_{i}"]) for i in range(len(about["activations"]))]
+    layers = (Linear(*part, activation=how) for part, how in zip(parts, about["activations"], strict=True))
+    return Head(tuple(layers), tuple(about["labels"]))
 
 
 def _files(out: Path, identity: dict[str, Any]) -> tuple[Path, Path]:
     """Of the activations and of the head. Their names tell what they are of: a job that was killed leaves no doubt."""
     key = fingerprint(identity)[:16]
-    return out / f"{key}.npy", out / f"{key}.head.npy"
+    return out / f"{key}.npy", out / f"{key}.npz"
 
 
 def _task(name: str, examples: Examples, out: Path, model: Represented, terminal: Terminal) -> None:
@@ -93,13 +101,15 @@ def _task(name: str, examples: Examples, out: Path, model: Represented, terminal
         return
     if head is not None:
         with replacing(head_file) as temporary, temporary.open("wb") as file:
-            np.save(file, np.column_stack([head.weight, head.bias]))
+            parts: dict[str, Any] = {f"weight_{i}": layer.weight for i, layer in enumerate(head.layers)}
+            np.savez(file, **parts | {f"bias_{i}": layer.bias for i, layer in enumerate(head.layers)})
     about = {"identity": wanted, "summary": model.summary, "longer": longer} | {
         "layers": model.layers,
         "hidden_size": model.hidden_size,
         "labels": list(head.labels) if head else [],
+        "activations": [layer.activation for layer in head.layers] if head else [],
         "step": model.identity.get("step"),
     }
     write_json(out / ABOUT, about)
-    for old in {*out.glob("*.npy")} - {array_file, head_file}:
+    for old in {*out.glob("*.np[yz]")} - {array_file, head_file}:
         old.unlink()

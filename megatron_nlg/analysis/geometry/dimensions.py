@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Head = Callable[[NDArray[np.floating]], Floats]
+"""[examples, hidden size] -> logits [examples, classes]"""
 ROGUE = 5.0
 """Times the mean variance of its block: a dimension with more is called rogue."""
 TOP = 10
@@ -46,16 +48,15 @@ def grid(hidden_size: int) -> list[int]:
     return sorted(steps)
 
 
-def accuracy(values: NDArray[np.floating], classes: NDArray[np.int64], weight: Floats, bias: Floats) -> float:
-    """Of a linear head: values [examples, hidden size], weight [classes, hidden size], bias [classes]."""
-    return float((np.argmax(values @ weight.T + bias, axis=1) == classes).mean())
+def accuracy(values: NDArray[np.floating], classes: NDArray[np.int64], head: Head) -> float:
+    """Of a head on values [examples, hidden size]."""
+    return float((np.argmax(head(values), axis=1) == classes).mean())
 
 
 def ablation(
     values: NDArray[np.floating],
     classes: NDArray[np.int64],
-    weight: Floats,
-    bias: Floats,
+    head: Head,
     variance: Floats,
     seed: int,
 ) -> dict[str, list[float]]:
@@ -68,7 +69,7 @@ def ablation(
     steps = grid(values.shape[1])
 
     def curve(dimensions: NDArray[np.int64]) -> list[float]:
-        return [accuracy(kept, classes, weight, bias) for kept in _without(values, dimensions, steps)]
+        return [accuracy(kept, classes, head) for kept in _without(values, dimensions, steps)]
 
     random = np.random.default_rng(seed)
     drawn = np.array([curve(random.permutation(order)) for _ in range(DRAWS)])

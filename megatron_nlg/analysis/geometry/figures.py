@@ -137,14 +137,13 @@ def _linear(values: NDArray[np.float32], examples: Examples) -> float:
 
 def _head(model: Activations, examples: Examples, seed: int) -> Figures | None:
     """The trained head and what dimensions are worth to it; None of a model without one, or one of other classes."""
-    if model.head is None or model.about["labels"] != list(examples.labels):
+    if model.head is None or model.head.labels != examples.labels:
         return None
-    weight, bias = model.head[:, :-1], model.head[:, -1]
     values = np.asarray(model.layer(model.layers - 1), np.float64)
     held, classes = values[examples.held], examples.classes[examples.held]
     variance = dimensions.variances(values[examples.fitted])
-    curve = dimensions.ablation(held, classes, weight, bias, variance, seed)
-    return {"accuracy": dimensions.accuracy(held, classes, weight, bias), "ablation": curve}
+    curve = dimensions.ablation(held, classes, model.head, variance, seed)
+    return {"accuracy": dimensions.accuracy(held, classes, model.head), "ablation": curve}
 
 
 def _overlap(a: Activations, b: Activations, examples: Examples) -> Figures:

@@ -84,11 +84,11 @@ def heads(run: Path, overrides: list[str]) -> Head | None:
 
 def test_the_head_comes_from_the_last_stage(world: World, folder: Path) -> None:
     [want] = world.run(1, heads, folder / "run", [])
-    assert want.weight.shape == (2, 64)
+    assert want.layers[0].weight.shape == (2, 64)
     assert want.labels == ("0", "1")
     found, none = world.run(2, heads, folder / "run", ["parallel.pipeline=2"])
-    np.testing.assert_array_equal(found.weight, want.weight)
-    np.testing.assert_array_equal(found.bias, want.bias)
+    np.testing.assert_array_equal(found.layers[0].weight, want.layers[0].weight)
+    np.testing.assert_array_equal(found.layers[0].bias, want.layers[0].bias)
     assert none is None
 
 

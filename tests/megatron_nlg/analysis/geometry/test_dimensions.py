@@ -35,7 +35,9 @@ def test_ablation_takes_away_what_it_says() -> None:
     values[:, 7] = np.where(classes == 1, 20, -20)
     weight, bias = np.zeros((2, 8)), np.array([0.1, 0.0])
     weight[1, 7], weight[1, 0] = 1, 0.2
-    found = dimensions.ablation(values, classes, weight, bias, dimensions.variances(values), seed=0)
+    found = dimensions.ablation(
+        values, classes, lambda kept: kept @ weight.T + bias, dimensions.variances(values), seed=0
+    )
     for name, order in (("top", [7, 6, 5, 4, 3, 2, 1, 0]), ("bottom", [0, 1, 2, 3, 4, 5, 6, 7])):
         for k, got in zip(found["k"], found[name], strict=True):
             kept = values.copy()
