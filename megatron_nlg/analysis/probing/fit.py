@@ -38,7 +38,8 @@ class Training:
     """Of the hidden layer of mlp and multi."""
     product: bool = True
     """Of two spans, also the elementwise product: with it a linear probe can see what they have in common."""
-    lr: float = 2e-4
+    step: float = 0.15
+    """Adam's learning rate times a map's inputs: about what a step may change of a log-odds, whatever the width."""
     batch_size: int = 64
     rounds: int = 40
     """At most so many epochs (or 8 steps, where an epoch is shorter)."""
@@ -55,7 +56,7 @@ def fit(train: Sequence[Examples], held_out: Sequence[Examples], classes: Sequen
     layers, _, _, hidden = train[0].x.shape
     shapes = [(examples.x.shape[2], count) for examples, count in zip(train, classes, strict=True)]
     bank = Bank(how.kind, layers, hidden, shapes, how.width, how.seed)
-    optimizer = torch.optim.Adam(bank.parameters(), lr=how.lr, fused=True)
+    optimizer = torch.optim.Adam(bank.groups(how.step), fused=True)
     order = torch.Generator().manual_seed(how.seed)
     best = [parameter.detach().clone() for parameter in bank.parameters()]
     lowest = _losses(bank, held_out)

@@ -18,6 +18,9 @@ from megatron_nlg.analysis.probing.scores import accuracy, control_labels, macro
 HELD_OUT = 0.1
 """Share of the examples that say when to stop, and of those that are tested on."""
 
+AT_ONCE = 2**29
+"""Bytes of representations that are in memory at once; what is made of them takes a few times that."""
+
 
 @dataclass(frozen=True)
 class Represented:
@@ -49,8 +52,23 @@ class Parts:
 
 
 def measure(sets: Sequence[Represented], how: Training) -> Iterator[dict[str, Any]]:
-    """A row for each task and layer (one for a mixture): the code, the test, the control task's, and selectivity."""
-    inputs = [_inputs(each.values, how.product) for each in sets]
+    """A row for each task and layer (one for a mixture): the code, the test, the control task's, and selectivity.
+
+    Layers are read from their arrays group by group; probes of different groups are trained one group after another.
+    """
+    for group in groups(sets, how):
+        yield from _measure(sets, how, group)
+
+
+def groups(sets: Sequence[Represented], how: Training) -> list[range]:
+    """Layers whose probes are trained side by side: all for a mixture, else those that AT_ONCE holds."""
+    layers = len(sets[0].values)
+    together = layers if how.kind == "mix" else max(1, AT_ONCE * layers // max(1, sum(s.values.nbytes for s in sets)))
+    return [range(first, min(layers, first + together)) for first in range(0, layers, together)]
+
+
+def _measure(sets: Sequence[Represented], how: Training, group: range) -> Iterator[dict[str, Any]]:
+    inputs = [_inputs(each.values[group.start : group.stop], how.product) for each in sets]
     parts = [Parts.of(x, each.labels) for x, each in zip(inputs, sets, strict=True)]
     random = [
         Parts.of(x, control_labels(each.types, each.labels, how.seed)) for x, each in zip(inputs, sets, strict=True)
@@ -58,7 +76,7 @@ def measure(sets: Sequence[Represented], how: Training) -> Iterator[dict[str, An
     classes = [each.classes for each in sets]
     found, control = (_figures(some, classes, how) for some in (parts, random))
     for each, part, rows, others in zip(sets, parts, found, control, strict=True):
-        for layer, (row, other) in enumerate(zip(rows, others, strict=True)):
+        for layer, row, other in zip(group, rows, others, strict=False):  # of a mixture there is one
             yield {
                 "task": each.task,
                 "probe": how.kind,

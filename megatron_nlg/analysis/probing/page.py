@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from data_prep.report.drawing import header, number, statement
+from data_prep.report.drawing import header, statement
 from data_prep.report.html import document, section, table
 from megatron_nlg.analysis.probing.codelength import FRACTIONS
 from megatron_nlg.analysis.probing.tables import best
@@ -161,7 +161,8 @@ def _how(figures: Figures) -> str:
         f"Codes are online codes (Voita and Titov 2020): labels are sent in portions that end at {FRACTIONS[0]:g}, "
         f"{', '.join(f'{f:g}' for f in FRACTIONS[1:])} % of the examples; the first by the uniform code, each other "
         "one by a probe trained on all before it. Compression is the uniform code's length over theirs. Probes: Adam, "
-        f"{number(how['lr'], 'g')}, batches of {how['batch_size']}, at most {how['rounds']} rounds, stopped where "
-        f"the loss on held-out examples has not fallen for {how['patience']}; {100 * how['held_out']:.0f} % are held "
-        "out for that, and as many tested on. Control: each type has one random label (Hewitt and Liang 2019)."
+        f"learning rate {how['step']:g} over the number of inputs, batches of {how['batch_size']}, at most "
+        f"{how['rounds']} rounds, stopped where the loss on held-out examples has not fallen for {how['patience']}; "
+        f"{100 * how['held_out']:.0f} % are held out for that, and as many tested on. Control: each type has one random "
+        "label (Hewitt and Liang 2019)."
     )

@@ -7,7 +7,7 @@ nothing: each is what it would be if it were trained alone. Several tasks are se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,14 @@ class Bank(nn.Module):
         each = width if kind == "multi" else hidden  # numbers that a head sees of a span
         sizes = [(width if kind == "mlp" else spans * each, classes) for spans, classes in heads]
         self.heads = nn.ModuleList(Head(self.probes, size, classes) for size, classes in sizes)
+
+    def groups(self, step: float) -> list[dict[str, Any]]:
+        """Parameters with their learning rates: `step` over the inputs of a map, and over the layers of a mixture."""
+        maps = [module for module in self.modules() if isinstance(module, Head)]
+        found = [{"params": list(each.parameters()), "lr": step / each.weight.shape[1]} for each in maps]
+        if self.mixture is not None:
+            found.append({"params": [self.mixture], "lr": step / self.mixture.shape[1]})
+        return found
 
     def forward(self, x: Tensor, task: int = 0) -> Tensor:
         """[layers, examples, spans, hidden] -> log-probabilities, [probes, examples, classes]."""

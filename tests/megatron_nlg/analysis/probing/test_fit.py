@@ -37,7 +37,7 @@ def test_before_training_all_classes_are_as_likely(kind: Any) -> None:
 
 def test_a_mixture_finds_the_layer() -> None:
     train, held = parts()
-    bank = fit([train], [held], [3], Training("mix", lr=0.02))
+    bank = fit([train], [held], [3], Training("mix"))
     assert bank.mixture is not None
     assert bank.mixture.softmax(1)[0].argmax() == 1
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from megatron_nlg.analysis.probing import measure as module
 from megatron_nlg.analysis.probing.fit import Training
 from megatron_nlg.analysis.probing.measure import measure
 from megatron_nlg.analysis.probing.scores import accuracy, control_labels, macro_f1
@@ -34,6 +35,16 @@ def test_types_that_can_be_remembered_are_not_selective() -> None:
     types = [str(label) for label in some.labels]
     row = list(measure([replace(some, types=types)], Training()))[1]
     assert row["accuracy"] > 0.95 and row["control"]["accuracy"] > 0.95 and abs(row["selectivity"]) < 0.05
+
+
+def test_layers_that_do_not_fit_together_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, how = planted(120, layers=3), Training(rounds=3)
+    together = list(measure([some], how))
+    monkeypatch.setattr(module, "AT_ONCE", some.values.nbytes * 2 // 3)
+    assert module.groups([some], how) == [range(2), range(2, 3)]
+    assert module.groups([some], replace(how, kind="mix")) == [range(3)]
+    for row, other in zip(together, measure([some], how), strict=True):
+        assert row["layer"] == other["layer"] and row["bits"] == pytest.approx(other["bits"], rel=1e-4)
 
 
 def test_several_tasks_have_rows_of_their_own() -> None:

@@ -35,7 +35,7 @@ def figures() -> dict[str, Any]:
         "rankers": [{"ranker": "BM25", "map": 0.5, "mrr": 0.25}],
         "rows": rows,
         "training": {
-            "seed": 0, "lr": 1e-3, "product": True, "batch_size": 8, "rounds": 3, "patience": 1, "held_out": 0.1,
+            "seed": 0, "step": 0.1, "product": True, "batch_size": 8, "rounds": 3, "patience": 1, "held_out": 0.1,
         },
     }  # fmt: skip
 
