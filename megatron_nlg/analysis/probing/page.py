@@ -163,6 +163,6 @@ def _how(figures: Figures) -> str:
         "one by a probe trained on all before it. Compression is the uniform code's length over theirs. Probes: Adam, "
         f"learning rate {how['step']:g} over the number of inputs, batches of {how['batch_size']}, at most "
         f"{how['rounds']} rounds, stopped where the loss on held-out examples has not fallen for {how['patience']}; "
-        f"{100 * how['held_out']:.0f} % are held out for that, and as many tested on. Control: each type has one random "
-        "label (Hewitt and Liang 2019)."
+        f"{100 * how['held_out']:.0f} % are held out for that, and as many tested on. Control: each type has one "
+        "random label (Hewitt and Liang 2019)."
     )
