@@ -175,8 +175,10 @@ def _report(
             "folder": args.collection.resolve().name, "passages": len(found.passages), "queries": len(found.queries),
             "judged": len(found.judged), "words": args.passage_words,
         },
-        "tasks": [{"task": some.name, "classes": some.classes, "about": some.about, "examples": len(some.examples)}
-                  for some in sets],
+        "tasks": [
+            {"task": some.name, "classes": some.classes, "about": some.about, "examples": len(some.examples),
+             "prior": some.prior} for some in sets
+        ],
         "rankers": [{key: value for key, value in row.items() if key != "key"} for row in ranked],
         "rows": [{key: value for key, value in row.items() if key != "key"} for row in rows],
     }  # fmt: skip

@@ -47,6 +47,12 @@ class ProbingSet:
         return np.array([example.label for example in self.examples], np.int64)
 
     @property
+    def prior(self) -> float:
+        """Compression of the labels by their frequencies alone: log2(classes) over their entropy."""
+        shares = np.bincount(self.labels) / len(self.examples)
+        return float(np.log2(len(self.classes)) / -(shares * np.log2(shares)).sum())
+
+    @property
     def identity(self) -> str:
         """Hash of all that the probes depend on."""
         digest = hashlib.sha256(repr((self.name, self.classes)).encode())

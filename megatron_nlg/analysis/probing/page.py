@@ -14,8 +14,8 @@ from megatron_nlg.analysis.probing.tables import best
 Figures = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-LEARNED = 1.05
-"""Compression from which the words below say that a probe has found something."""
+LEARNED = 0.015
+"""Of compression beyond what the frequencies of classes give: from here on a probe is said to have found something."""
 CLEAR = 0.05
 """Of compression, and of selectivity: so much more is called more."""
 
@@ -60,12 +60,13 @@ _KINDS = {
     "multi": "All tasks by one projection, layer by layer",
 }
 _WHERE = (
-    "Compression of the labels by layer. Colours go from none to the best layer of each row; what rises early is near "
-    "the words, what rises late had to be computed."
+    "Compression of the labels by layer. Colours go from none to the best layer of all models, row by row; what is "
+    "high early is near the words, what rises late had to be computed."
 )
 _LAYERS = (
     "Full: the task. Dashed: its control, random labels of the same types, which can only be remembered. Dotted: what "
-    "knowing nothing gives (the uniform code, the commonest class). Selectivity is accuracy less the control's."
+    "knowing nothing gives (the uniform code, the frequencies of classes, the commonest class). Selectivity is "
+    "accuracy less the control's."
 )
 _CODES = (
     "Bits that each portion's labels took, of each model's best layer; the area under a curve, on a linear axis, is "
@@ -77,13 +78,15 @@ _MIXTURES = "What weight a linear probe on a mean of all layers has learned to g
 def verdicts(figures: Figures) -> Iterator[str]:
     """Sentences about each task, by the first kind of probe: the best layer, its control, other models."""
     models, kind = names(figures), figures["rows"][0]["probe"]
-    for task in dict.fromkeys(row["task"] for row in figures["rows"]):
+    prior = {task["task"]: task["prior"] for task in figures["tasks"]}
+    for task, known in prior.items():
         rows = [row for row in figures["rows"] if row["task"] == task and row["probe"] == kind]
         own = [row for row in rows if row["model"] == models[0]]
         top = max(own, key=lambda row: row["compression"])
         text = f"{task}: "
-        if top["compression"] < LEARNED:
-            text += f"no layer of {models[0]} lets the probe compress the labels ({top['compression']:.2f} times)"
+        if top["compression"] < known + LEARNED:
+            text += f"no layer of {models[0]} tells more than the frequencies of the classes ({top['compression']:.3f} "
+            text += f"against {known:.3f} times)"
         else:
             text += f"layer {top['layer']} of {models[0]} compresses {top['compression']:.2f} times, accuracy "
             text += f"{100 * top['accuracy']:.1f} % where the commonest class has {100 * top['majority']:.1f} %"

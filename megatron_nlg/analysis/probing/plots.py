@@ -19,8 +19,10 @@ Figures = Mapping[str, Any]
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
-ACROSS = 4
-"""Panels beside each other."""
+ACROSS = 5
+"""Panels beside each other, at most."""
+FAINT = 0.05
+"""Of compression: a task that no layer compresses more has pale colours."""
 DASHES, DOTS = (0, (4, 2)), (0, (1, 2))
 
 
@@ -29,7 +31,8 @@ def pictures(figures: Figures, folder: Path) -> dict[str, list[str]]:
     make_folder(folder)
     rows = figures["rows"]
     kinds = list(dict.fromkeys(row["probe"] for row in rows if row["layer"] != MIXTURE))
-    found = {f"layers {kind}": _layers([r for r in rows if r["probe"] == kind], kind, folder) for kind in kinds}
+    prior = {task["task"]: task["prior"] for task in figures["tasks"]}
+    found = {f"layers {kind}": _layers([r for r in rows if r["probe"] == kind], kind, prior, folder) for kind in kinds}
     if kinds:
         found["where"] = [_where([r for r in rows if r["probe"] == kinds[0]], folder)]
     found["code"] = [_codes(best(figures), folder)]
@@ -49,16 +52,15 @@ _MEASURES: dict[str, tuple[str, Callable[[Row], float], Callable[[Row], float] |
 }
 
 
-def _layers(rows: Rows, kind: str, folder: Path) -> list[str]:
+def _layers(rows: Rows, kind: str, prior: Mapping[str, float], folder: Path) -> list[str]:
     """A picture a measure, a panel a task: full lines of the task, dashed ones of its control."""
-    return [_measure(rows, kind, name, folder) for name in _MEASURES]
+    return [_measure(rows, kind, name, prior, folder) for name in _MEASURES]
 
 
-def _measure(rows: Rows, kind: str, name: str, folder: Path) -> str:
+def _measure(rows: Rows, kind: str, name: str, prior: Mapping[str, float], folder: Path) -> str:
     title, value, control = _MEASURES[name]
     tasks, models = _names(rows)
-    columns = min(ACROSS, len(tasks))
-    lines = -(-len(tasks) // columns)
+    lines, columns = _panels(len(tasks))
     with drawing(f"probing-{kind}-{name}", 0.5 + 2.3 * lines, lines, columns, folder) as drawn:
         panels = list(drawn.axes.flat)
         for ax, task in zip(panels, tasks, strict=False):
@@ -68,7 +70,7 @@ def _measure(rows: Rows, kind: str, name: str, folder: Path) -> str:
                 ax.plot(x, [value(row) for row in own], "o-", color=color, markersize=4, label=plain(model))
                 if control:
                     ax.plot(x, [control(row) for row in own], color=color, linestyle=DASHES, linewidth=1)
-            for level in _levels(name, [row for row in rows if row["task"] == task]):
+            for level in _levels(name, [row for row in rows if row["task"] == task], prior[task]):
                 ax.axhline(level, color=MUTED, linestyle=DOTS, linewidth=1.2)
             ax.set_title(task, loc="left", fontsize=10)
             ax.xaxis.get_major_locator().set_params(integer=True)
@@ -83,13 +85,19 @@ def _measure(rows: Rows, kind: str, name: str, folder: Path) -> str:
     return drawn.markup
 
 
-def _levels(name: str, rows: Rows) -> list[float]:
-    """What knowing nothing gives: dotted."""
+def _levels(name: str, rows: Rows, prior: float) -> list[float]:
+    """What knowing nothing, or the frequencies of classes alone, gives: dotted."""
     if name == "accuracy":
         return sorted({row["majority"] for row in rows})
     if name == "mdl":
         return sorted({row["uniform_bits"] / 1000 for row in rows})
-    return {"compression": [1.0], "selectivity": [0.0]}.get(name, [])
+    return {"compression": [1.0, prior], "selectivity": [0.0]}.get(name, [])
+
+
+def _panels(count: int) -> tuple[int, int]:
+    """Lines and columns, lines about as full as each other."""
+    lines = -(-count // ACROSS)
+    return lines, -(-count // lines)
 
 
 def _names(rows: Rows) -> tuple[list[str], list[str]]:
@@ -101,18 +109,18 @@ def _names(rows: Rows) -> tuple[list[str], list[str]]:
 
 
 def _where(rows: Rows, folder: Path) -> str:
-    """Where each task's compression is: a heat map a model, each task from no compression to its best layer's."""
+    """Where each task's compression is: a heat map a model, each task from none to the best layer of all models."""
     tasks, models = _names(rows)
+    most = np.array([max(row["compression"] for row in rows if row["task"] == task) for task in tasks]) - 1
+    most = np.maximum(most, FAINT)[:, None]
     with drawing("probing-where", 0.9 + 0.42 * len(tasks), 1, len(models), folder, sharey=True) as drawn:
         for ax, model in zip(drawn.axes[0], models, strict=True):
             values = _grid([row for row in rows if row["model"] == model], tasks)
-            gains = np.maximum(values - 1, 0)
-            ax.imshow(gains / np.maximum(gains.max(axis=1, keepdims=True), 1e-9), cmap="viridis", aspect="auto",
-                      vmin=0, vmax=1)  # fmt: skip
+            gains = np.maximum(values - 1, 0) / most
+            ax.imshow(gains, cmap="viridis", aspect="auto", vmin=0, vmax=1)
             for (task, layer), value in np.ndenumerate(values):
-                light = gains[task, layer] > 0.6 * gains[task].max()
-                ax.text(layer, task, f"{value:.2f}", ha="center", va="center", fontsize=7.5,
-                        color=INK if light else "white")  # fmt: skip
+                color = INK if gains[task, layer] > 0.6 else "white"
+                ax.text(layer, task, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=color)
             ax.set_yticks(range(len(tasks)), tasks)
             ax.set_title(plain(model), loc="left", fontsize=10)
             ax.set_xlabel("layer")
@@ -129,8 +137,7 @@ def _codes(rows: Rows, folder: Path) -> str:
     """Bits a label, portion by portion, of each model's best layer; of its first kind of probe."""
     rows = [row for row in rows if row["probe"] == rows[0]["probe"]]
     tasks, models = _names(rows)
-    columns = min(ACROSS, len(tasks))
-    lines = -(-len(tasks) // columns)
+    lines, columns = _panels(len(tasks))
     with drawing("probing-code", 0.5 + 2.3 * lines, lines, columns, folder) as drawn:
         panels = list(drawn.axes.flat)
         for row in rows:
@@ -164,8 +171,7 @@ def _steps(portions: Sequence[tuple[int, float]], examples: int) -> tuple[list[i
 def _mixtures(rows: Rows, folder: Path) -> str:
     """Weights that mixtures give to layers, a panel a task."""
     tasks, models = _names(rows)
-    columns = min(ACROSS, len(tasks))
-    lines = -(-len(tasks) // columns)
+    lines, columns = _panels(len(tasks))
     with drawing("probing-mixture", 0.5 + 2.1 * lines, lines, columns, folder) as drawn:
         panels = list(drawn.axes.flat)
         for row in rows:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 Kind = Literal["linear", "mlp", "mix", "multi"]
 KINDS: tuple[Kind, ...] = ("linear", "mlp", "mix", "multi")
+BIAS = 8
+"""Inputs that a bias counts for: frequencies of classes are learned in some tens of steps."""
 MIXTURE = "mix"
 """What a row of a mixture says in the place of its layer."""
 
@@ -61,7 +63,8 @@ class Bank(nn.Module):
     def groups(self, step: float) -> list[dict[str, Any]]:
         """Parameters with their learning rates: `step` over the inputs of a map, and over the layers of a mixture."""
         maps = [module for module in self.modules() if isinstance(module, Head)]
-        found = [{"params": list(each.parameters()), "lr": step / each.weight.shape[1]} for each in maps]
+        found: list[dict[str, Any]] = [{"params": [each.weight], "lr": step / each.weight.shape[1]} for each in maps]
+        found.append({"params": [each.bias for each in maps], "lr": step / BIAS})
         if self.mixture is not None:
             found.append({"params": [self.mixture], "lr": step / self.mixture.shape[1]})
         return found

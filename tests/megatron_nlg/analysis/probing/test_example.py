@@ -47,6 +47,8 @@ def test_a_set_is_the_same_for_a_seed_and_refused_when_it_says_nothing() -> None
     some = examples([i % 2 * 2 for i in range(100)])
     first, again, other = (finish("t", ("a", "b", "c"), some, 60, seed, "", "FILE") for seed in (0, 0, 1))
     assert first.identity == again.identity != other.identity
+    assert first.prior == pytest.approx(1, abs=0.1)
+    assert finish("t", ("a", "b"), examples([0] * 75 + [1] * 25), 100, 0, "", "").prior == pytest.approx(1 / 0.8112781)
     assert first.classes == ("a", "c") and set(first.labels) == {0, 1} and len(first.examples) == 60
     with pytest.raises(InputError, match="FILE: gives 40 examples of t; a probe needs 50"):
         finish("t", ("a", "b", "c"), some[:40] + some[:20], 60, 0, "", "FILE")

@@ -30,7 +30,10 @@ def figures() -> dict[str, Any]:
     ]
     return {
         "models": [{"name": name} for name in compressions],
-        "tasks": [{"task": task, "classes": ["x", "y"], "about": "", "examples": 120} for task in ("tf", "facts")],
+        "tasks": [
+            {"task": task, "classes": ["x", "y"], "about": "", "examples": 120, "prior": 1.0}
+            for task in ("tf", "facts")
+        ],
         "collection": {"folder": "c", "passages": 5, "queries": 4, "judged": 4, "words": 100},
         "rankers": [{"ranker": "BM25", "map": 0.5, "mrr": 0.25}],
         "rows": rows,
@@ -43,9 +46,10 @@ def figures() -> dict[str, Any]:
 def test_verdicts() -> None:
     tf, facts, _ = verdicts(figures())
     assert "tf: layer 1 of a<b compresses 1.50 times" in tf and "other: more (1.90, layer 2)" in tf
-    assert "facts: no layer of a<b lets the probe compress the labels (1.01 times)" in facts
+    assert "facts: no layer of a<b tells more than the frequencies of the classes (1.010 against 1.000 times)" in facts
     flat = figures()
     flat["rows"] = [row("a<b", "tf", 0, 1.5, 0.01), row("a<b", "tf", 1, 1.52, 0.01), row("other", "tf", 0, 1.5)]
+    flat["tasks"] = flat["tasks"][:1]
     (said, _) = verdicts(flat)
     assert "the embeddings do as well" in said and "not more than the control task" in said and "the same" in said
 
