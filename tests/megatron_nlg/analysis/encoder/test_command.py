@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from megatron_nlg.analysis.encoder import command as command_module
 from megatron_nlg.analysis.encoder import model as encoders
 from megatron_nlg.analysis.encoder.shape import Shape
 from megatron_nlg.analysis.encoder.training import METRICS, STATE, EncoderTraining, encode_texts
+from megatron_nlg.cli import parse
 from megatron_nlg.config.dump import to_yaml
+from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.labelled import read_sets, with_epochs
 from megatron_nlg.data.tokenizer import classifier_tokenizer
@@ -34,33 +38,33 @@ def write_config(folder: Path, *overrides: str) -> Path:
     return folder / "config.yaml"
 
 
-def said(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code, and what the command said."""
-    with command("analyze", "encoder", *arguments) as job:
-        code, out, err = job.wait()
-    return code, out + err
+def run(*arguments: str | Path) -> int:
+    """Exit code of the command, in this process."""
+    argv = ["analyze", "encoder", *map(str, arguments)]
+    return command_module.run(parse("analyze", argv))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
-def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(tmp_path: Path) -> None:
+def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_config(tmp_path, "checkpoint.interval=4")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    code, text = said(config, *SHAPE, "--out", whole)
-    assert code == 0, text
+    assert run(config, *SHAPE, "--out", whole) == 0
     found = rows(whole)
     scores = [row for row in found if row.get("split") == "valid"]
     assert [row["step"] for row in scores] == [15, 30, 45, 60]  # after every epoch of 240 texts
     assert (scores[-1]["accuracy"], scores[-1]["f1"], scores[-1]["examples"]) == (1.0, 1.0, 37)
-    assert "accuracy 1.0000, F1 1.0000" in text
+    assert "accuracy 1.0000, F1 1.0000" in capsys.readouterr().out
 
     with command("analyze", "encoder", config, *SHAPE, "--out", cut) as job:
         until((cut / METRICS).exists, "a first state")
         job.kill()
     assert not (cut / "model").exists()
-    assert said(config, *SHAPE, "--out", cut)[0] == 0
+    assert run(config, *SHAPE, "--out", cut) == 0
     assert rows(cut) == found
 
     # What transformers makes of the folder: the same scores, text by text, without padding.
@@ -73,13 +77,14 @@ def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(tmp_pat
     assert float(loss) == pytest.approx(scores[-1]["loss"], rel=1e-5)  # fp32 sums of padded batches
     assert model.config.id2label == {0: "0", 1: "1"}
 
-    assert "is there already" in said(config, *SHAPE, "--out", whole)[1]
-    code, text = said(config, "optimizer.lr=1e-4", *SHAPE, "--out", whole)
-    assert code == 2 and "was made with another optimizer" in text
+    # The folder is for these settings, and for a state that is whole.
+    assert run(config, *SHAPE, "--out", whole) == 0
+    with pytest.raises(InputError, match="was made with another optimizer"):
+        run(config, "optimizer.lr=1e-4", *SHAPE, "--out", whole)
     shutil.rmtree(whole / "model")
     (whole / STATE).write_bytes((whole / STATE).read_bytes()[:1000])
-    code, text = said(config, *SHAPE, "--out", whole)
-    assert code == 2 and STATE in text and "remove it" in text
+    with pytest.raises(InputError, match=f"{STATE}: can't be read: .* remove it"):
+        run(config, *SHAPE, "--out", whole)
 
 
 def test_a_folders_weights_are_where_it_starts_from(tmp_path: Path) -> None:
@@ -133,6 +138,5 @@ def test_what_can_not_be_trained(tmp_path: Path, arguments: tuple[str, ...], mes
     if "/bert" in arguments[1]:
         write_bert(tmp_path)
     given = [word.format(tmp_path) for word in arguments]
-    code, text = said(tmp_path / "config.yaml", *given, "--out", tmp_path / "out")
-    assert code == 2
-    assert message.format(tmp_path) in text
+    with pytest.raises(InputError, match=re.escape(message.format(tmp_path))):
+        run(tmp_path / "config.yaml", *given, "--out", tmp_path / "out")
