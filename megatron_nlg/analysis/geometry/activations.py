@@ -78,13 +78,22 @@ def _files(out: Path, identity: dict[str, Any]) -> tuple[Path, Path]:
     return out / f"{key}.npy", out / f"{key}.npz"
 
 
+def _is_whole(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether all is there of what `identity` names."""
+    if not (out / ABOUT).is_file():
+        return False
+    about = read_json(out / ABOUT, f"delete {out}")
+    array, head = _files(out, identity)
+    return about.get("identity") == identity and array.is_file() and (not about["labels"] or head.is_file())
+
+
 def _task(name: str, examples: Examples, out: Path, model: Represented, terminal: Terminal) -> None:
     """On every rank. about.json comes last: with it all is there."""
     from data_prep.files import replacing
     from megatron_nlg.analysis.representations import collect
 
     wanted = {"model": model.identity, "texts": examples.identity}
-    if (out / ABOUT).is_file() and read_json(out / ABOUT, f"delete {out}").get("identity") == wanted:
+    if _is_whole(out, wanted):
         return
     head = model.head()
     cut = examples.settings
