@@ -24,10 +24,13 @@ def test_it_is_the_minimum_that_scikit_learn_looks_for(seed: int, count: int, ap
     def loss(w: float, b: float) -> float:
         return float(w * w / 2 + cost * np.maximum(0, 1 - y * (w * x + b)).sum())
 
-    theirs = SVC(kernel="linear", C=cost, tol=1e-6).fit(x[:, None], classes)
+    # A tighter tolerance makes libsvm go on for ever now and then.
+    theirs = SVC(kernel="linear", C=cost, tol=1e-5, max_iter=100_000).fit(x[:, None], classes)
     want = loss(theirs.coef_[0, 0], theirs.intercept_[0])
     w = found.slope * values.std()
-    assert loss(w, found.offset + w * values.mean() / values.std()) == pytest.approx(want, rel=1e-5, abs=1e-6)
+    got = loss(w, found.offset + w * values.mean() / values.std())
+    assert got <= want * (1 + 1e-6) + 1e-6
+    assert got == pytest.approx(want, rel=1e-3, abs=1e-3)
 
 
 def test_separated_classes_and_none_at_all() -> None:
