@@ -60,8 +60,8 @@ _KINDS = {
     "multi": "All tasks by one projection, layer by layer",
 }
 _WHERE = (
-    "Compression of the labels by layer. Colours go from none to the best layer of all models, row by row; what is "
-    "high early is near the words, what rises late had to be computed."
+    "Compression of the labels by layer. Colours go from what the frequencies of classes give to the best layer of all "
+    "models, row by row; what is high early is near the words, what rises late had to be computed."
 )
 _LAYERS = (
     "Full: the task. Dashed: its control, random labels of the same types, which can only be remembered. Dotted: what "

@@ -34,7 +34,7 @@ def pictures(figures: Figures, folder: Path) -> dict[str, list[str]]:
     prior = {task["task"]: task["prior"] for task in figures["tasks"]}
     found = {f"layers {kind}": _layers([r for r in rows if r["probe"] == kind], kind, prior, folder) for kind in kinds}
     if kinds:
-        found["where"] = [_where([r for r in rows if r["probe"] == kinds[0]], folder)]
+        found["where"] = [_where([r for r in rows if r["probe"] == kinds[0]], prior, folder)]
     found["code"] = [_codes(best(figures), folder)]
     if mixed := [row for row in rows if "mixture" in row]:
         found["mixture"] = [_mixtures(mixed, folder)]
@@ -108,15 +108,16 @@ def _names(rows: Rows) -> tuple[list[str], list[str]]:
 # ---- over tasks ------------------------------------------------------------------------------------------------------
 
 
-def _where(rows: Rows, folder: Path) -> str:
-    """Where each task's compression is: a heat map a model, each task from none to the best layer of all models."""
+def _where(rows: Rows, prior: Mapping[str, float], folder: Path) -> str:
+    """Where compression is: a heat map a model, each task from what frequencies give to the best layer of all."""
     tasks, models = _names(rows)
-    most = np.array([max(row["compression"] for row in rows if row["task"] == task) for task in tasks]) - 1
-    most = np.maximum(most, FAINT)[:, None]
+    known = np.array([prior[task] for task in tasks])
+    most = np.array([max(row["compression"] for row in rows if row["task"] == task) for task in tasks]) - known
+    known, most = known[:, None], np.maximum(most, FAINT)[:, None]
     with drawing("probing-where", 0.9 + 0.42 * len(tasks), 1, len(models), folder, sharey=True) as drawn:
         for ax, model in zip(drawn.axes[0], models, strict=True):
             values = _grid([row for row in rows if row["model"] == model], tasks)
-            gains = np.maximum(values - 1, 0) / most
+            gains = np.maximum(values - known, 0) / most
             ax.imshow(gains, cmap="viridis", aspect="auto", vmin=0, vmax=1)
             for (task, layer), value in np.ndenumerate(values):
                 color = INK if gains[task, layer] > 0.6 else "white"
