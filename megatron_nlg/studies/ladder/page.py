@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from data_prep.report.html import document, section, table
-from megatron_nlg.evaluation.shared.figure import COLORS, INK, header, number, plain
+from data_prep.report.drawing import drawing, header, number, plain
+from data_prep.report.figure import INK
+from data_prep.report.html import COLORS, document, section, table
 from megatron_nlg.report.charts import short
-from megatron_nlg.studies.pictures import picture
 
 Row = Mapping[str, Any]
 HEADS = ("rung", "#tokens/s", "#step, ms", "#quartiles", "#memory, MiB", "#MFU", "#over the last", "#over the first",
@@ -82,7 +82,7 @@ def shown(kernels: Mapping[str, str]) -> str:
 
 def speeds(folder: Path, rows: Sequence[Row]) -> str:
     """Tokens/s as bars from the first rung up, with what each gains over the one before."""
-    with picture(folder, "ladder", 0.9 + 0.55 * len(rows)) as drawn:
+    with drawing("ladder", 0.9 + 0.55 * len(rows), folder=folder) as drawn:
         ax = drawn.axes[0, 0]
         places = list(range(len(rows)))[::-1]
         most = max(row["tokens_per_second"] for row in rows)
@@ -108,7 +108,7 @@ def losses(folder: Path, rows: Sequence[Row]) -> str:
     """All rungs' losses over steps, and below how far each is from the first rung's."""
     import numpy as np
 
-    with picture(folder, "losses", 4.6, 2, 1, sharex=True, height_ratios=(2, 1)) as drawn:
+    with drawing("losses", 4.6, 2, 1, sharex=True, height_ratios=(2, 1), folder=folder) as drawn:
         above, below = drawn.axes[:, 0]
         base = np.asarray(rows[0]["losses"], dtype=np.float64)
         for number_, row in enumerate(rows):

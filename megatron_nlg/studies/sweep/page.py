@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from data_prep.report.drawing import header, number
 from data_prep.report.html import document, section, table
 from data_prep.report.text import count_text, duration_text
-from megatron_nlg.evaluation.shared.figure import header, number
 from megatron_nlg.studies.sweep import plots
 from megatron_nlg.studies.sweep.grid import Axis
 from megatron_nlg.studies.sweep.results import Row, Stable

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from megatron_nlg.evaluation.shared.figure import COLORS, INK, MUTED, plain
+from data_prep.report.drawing import drawing, plain
+from data_prep.report.figure import INK, MUTED
+from data_prep.report.html import COLORS
 from megatron_nlg.report.charts import running_mean, short
-from megatron_nlg.studies.pictures import picture
 from megatron_nlg.studies.sweep.grid import Axis
 from megatron_nlg.studies.sweep.results import Row, Stable, rate_axis
 from megatron_nlg.studies.sweep.verdict import DIVERGED, FAILED, NOT_LEARNT, SPIKES, STABLE, UNFINISHED
@@ -68,7 +69,7 @@ def curves(folder: Path, rows: Sequence[Row], axes: Sequence[Axis]) -> str:
     known = [loss for row in rows for loss in row.losses if loss is not None]
     top = 1.12 * max([row.uniform or 0.0 for row in rows] + [row.losses[0] or 0.0 for row in rows if row.losses])
     grid = len(facets.rows), len(facets.columns)
-    with picture(folder, "curves", 0.9 + 2.1 * grid[0], *grid, sharex=True, sharey=True) as drawn:
+    with drawing("curves", 0.9 + 2.1 * grid[0], *grid, sharex=True, sharey=True, folder=folder) as drawn:
         for (i, down), (j, across) in product(enumerate(facets.rows), enumerate(facets.columns)):
             ax = drawn.axes[i, j]
             for row in _chosen(rows, {**down, **across}):
@@ -114,7 +115,7 @@ def maps(folder: Path, rows: Sequence[Row], axes: Sequence[Axis]) -> str:
     across = min(3, len(facets.rows))
     down = -(-len(facets.rows) // across)
     height = 0.9 + down * (0.85 + 0.36 * len(facets.color.points))
-    with picture(folder, "verdicts", height, down, across, sharex=True, sharey=True) as drawn:
+    with drawing("verdicts", height, down, across, sharex=True, sharey=True, folder=folder) as drawn:
         for ax in drawn.axes.flat[len(facets.rows) :]:
             ax.set_visible(False)
         for ax, left in zip(drawn.axes.flat, facets.rows, strict=False):
@@ -172,7 +173,7 @@ def rates(folder: Path, stable: Sequence[Stable]) -> str:
     panels = panels or [AGAINST[0]]
     longest = max(len(_lines(stable, key)) for _, key in panels)
     height = 5.6 + (0.17 * longest if longest > 3 else 0)
-    with picture(folder, "rates", height, 2, len(panels), sharex="col", sharey=True) as drawn:
+    with drawing("rates", height, 2, len(panels), sharex="col", sharey=True, folder=folder) as drawn:
         for column, (label, key) in enumerate(panels):
             for row, kind in enumerate(("largest", "good")):
                 _rate_lines(drawn.axes[row, column], stable, key, kind)
@@ -213,7 +214,7 @@ def ends(folder: Path, stable: Sequence[Stable], axes: Sequence[Axis]) -> str:
     """Where runs end against their rate: a panel for each label of the columns' axis, a line for what is left."""
     facets = Facets(axes)
     top = max((value for one in stable for value in one.finals[:1] if value is not None), default=1.0)
-    with picture(folder, "ends", 3.2, 1, len(facets.columns), sharey=True) as drawn:
+    with drawing("ends", 3.2, 1, len(facets.columns), sharey=True, folder=folder) as drawn:
         for ax, column in zip(drawn.axes[0], facets.columns, strict=True):
             for number, left in enumerate(facets.rows):
                 for one in stable:
