@@ -7,6 +7,7 @@ kill can leave behind. With N = 0 it does not die.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,3 +51,7 @@ def prep(number: int, *words: object) -> int:
         return job.wait()[0]
     finally:
         job.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from megatron_nlg import cli
-from tests.job import command, until
+from tests import dying
+from tests.job import command
 from tests.megatron_nlg.analysis.models import TEXTS, write_bert, write_gpt2
 
 
@@ -40,13 +40,9 @@ def test_a_study_whole_and_killed(folder: Path, tmp_path: Path) -> None:
     with command(*arguments(folder, whole)) as job:
         code, said, err = job.wait()
     assert (code, said) == (0, f"{whole / 'report.html'}\n"), err
-    with command(*arguments(folder, killed)) as job:
-        partial = killed / ".rows.jsonl.partial"
-        until(lambda: partial.exists() and partial.read_bytes().count(b"\n") > 5, "a row of a probe")
-        job.process.send_signal(signal.SIGKILL)
-        job.process.wait()
+    dying.at_row(6, *arguments(folder, killed))
     assert not (killed / "rows.jsonl").exists()
-    with partial.open("a") as file:
+    with (killed / ".rows.jsonl.partial").open("a") as file:
         file.write('{"key": "torn')
     with command(*arguments(folder, killed)) as job:
         assert job.wait()[0] == 0
