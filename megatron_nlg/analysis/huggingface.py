@@ -43,7 +43,7 @@ class HuggingFaceBlocks(Represented):
         try:
             from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
         except ImportError:
-            raise InputError(f"{folder}: is a model of transformers, which is not installed; install it") from None
+            raise InputError(f"{folder}: needs transformers: pip install 'megatron_nlg[analysis]'") from None
         try:
             # Code of the folder's own is never run, and nothing is asked of the network.
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)

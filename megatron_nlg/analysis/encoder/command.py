@@ -65,7 +65,7 @@ def fine_tune(config: RunConfig, args: argparse.Namespace) -> int:
     try:
         import transformers
     except ImportError:
-        raise InputError("analyze encoder: needs transformers, which is not installed; install it") from None
+        raise InputError("analyze encoder: needs transformers: pip install 'megatron_nlg[analysis]'") from None
     import torch
 
     from data_prep.files import write_json
