@@ -236,7 +236,7 @@ def _caught() -> Iterator[list[int]]:
 
 
 class _Stopping:
-    """Asks runs to save and leave, until they do: one that is just starting its ranks passes nothing on."""
+    """Asks runs to save and leave, until they do: one that is just being forked may not hear it."""
 
     def __init__(self) -> None:
         self.next = 0.0
