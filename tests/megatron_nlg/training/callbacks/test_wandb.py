@@ -12,6 +12,7 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 from megatron_nlg.training.callbacks.wandb import WandB, run_id
+from tests.job import until
 from tests.megatron_nlg.training.callbacks.example import metrics, run_in, validation
 
 
@@ -23,6 +24,8 @@ def records(path: Path) -> Iterator[bytes]:
             position += 32768 - position % 32768
             continue
         _, size, kind = struct.unpack_from("<IHB", data, position)
+        if position + 7 + size > len(data):  # it is still being written
+            return
         parts += data[position + 7 : position + 7 + size]
         position += 7 + size
         if kind in (1, 4):  # a whole record, or its last part
@@ -59,7 +62,13 @@ def test_offline_without_a_key_and_the_same_run_after_a_resume(tmp_path: Path, m
         callback.on_validation(run, validation(end))
         callback.on_end(run, end, "done")
 
-    read = [history(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+    read: list[tuple[str, list[dict[str, Any]]]] = []
+
+    def is_whole() -> bool:
+        read[:] = [history(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+        return [len(rows) for _, rows in read] == [4, 3]
+
+    until(is_whole, "what W&B's own process writes, after `finish` too")
     assert [name for name, _ in read] == [run_id(folder)] * 2
     (_, first), (_, second) = read
     assert [row["step"] for row in first] == [1, 2, 3, 3]
