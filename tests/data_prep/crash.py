@@ -46,7 +46,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def prep(number: int, *words: object) -> int:
     """Exit code of a `prep` that dies at that rename."""
-    job = Job(__name__, [str(number), "prep", *map(str, words)], fork=can_fork())
+    return at_rename(number, "prep", *words)
+
+
+def at_rename(number: int, *words: object) -> int:
+    """Exit code of a command that dies there."""
+    job = Job("tests.data_prep.crash", [str(number), *map(str, words)], fork=can_fork())
     try:
         return job.wait()[0]
     finally:

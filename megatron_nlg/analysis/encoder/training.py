@@ -164,11 +164,11 @@ class EncoderTraining:
     # ---- state ---------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """The state first: rows of steps after it are made again."""
+        """The rows first: those of steps after the state are made again, and none before it is missing."""
+        write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.rows))
         state = {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         with replacing(self.folder / STATE) as temporary:
             torch.save(state, temporary)
-        write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def _resume(self) -> None:
         """Go on from the folder's state, if it has one."""
@@ -187,9 +187,9 @@ class EncoderTraining:
 
 
 def _rows(path: Path, last: int) -> Iterator[Row]:
-    """Rows up to a step."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["step"] <= last:
-                yield row
+    """Rows up to a step. Raises InputError for a file that is not whole."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        yield from (row for row in rows if row["step"] <= last)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: can't be read: {error}; remove {path.parent} to train anew") from None

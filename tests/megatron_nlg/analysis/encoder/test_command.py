@@ -22,7 +22,7 @@ from megatron_nlg.config.errors import InputError
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.labelled import read_sets, with_epochs
 from megatron_nlg.data.tokenizer import classifier_tokenizer
-from tests.job import command, until
+from tests.data_prep import crash
 from tests.megatron_nlg.analysis.models import write_bert
 from tests.megatron_nlg.data.texts import write_texts
 from tests.tiny import tiny
@@ -60,10 +60,10 @@ def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(
     assert (scores[-1]["accuracy"], scores[-1]["f1"], scores[-1]["examples"]) == (1.0, 1.0, 37)
     assert "accuracy 1.0000, F1 1.0000" in capsys.readouterr().out
 
-    with command("analyze", "encoder", config, *SHAPE, "--out", cut) as job:
-        until((cut / METRICS).exists, "a first state")
-        job.kill()
-    assert not (cut / "model").exists()
+    # Renames: which settings, then rows and state of steps 4, 8, … Killed between the two, then before both.
+    for number, steps in ((5, 8), (3, 8)):
+        assert crash.at_rename(number, "analyze", "encoder", config, *SHAPE, "--out", cut) == 137
+        assert rows(cut) == found[:steps] and not (cut / "model").exists()
     assert run(config, *SHAPE, "--out", cut) == 0
     assert rows(cut) == found
 
@@ -82,6 +82,11 @@ def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(
     with pytest.raises(InputError, match="was made with another optimizer"):
         run(config, "optimizer.lr=1e-4", *SHAPE, "--out", whole)
     shutil.rmtree(whole / "model")
+    lines = (whole / METRICS).read_text()
+    (whole / METRICS).write_text(lines[:-10])
+    with pytest.raises(InputError, match=f"{METRICS}: can't be read: .* remove"):
+        run(config, *SHAPE, "--out", whole)
+    (whole / METRICS).write_text(lines)
     (whole / STATE).write_bytes((whole / STATE).read_bytes()[:1000])
     with pytest.raises(InputError, match=f"{STATE}: can't be read: .* remove it"):
         run(config, *SHAPE, "--out", whole)
