@@ -14,7 +14,7 @@ from data_prep.files import disk_error, sync
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface import BytePairTokenizer, HuggingFaceTokenizer
 from megatron_nlg.analysis.encoder.shape import Shape
-from megatron_nlg.config.errors import InputError
+from megatron_nlg.config.errors import InputError, MegatronNlgError
 
 MEND = "name a folder that transformers' save_pretrained has written, with the config.json of an encoder"
 SPECIAL = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
@@ -93,6 +93,8 @@ def read_encoder(folder: Path, labels: Sequence[str]) -> Any:
 
 def save_encoder(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write what read_encoder and read_tokenizer read, whole or not at all."""
+    from safetensors import SafetensorError
+
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         model.save_pretrained(partial)
@@ -103,6 +105,8 @@ def save_encoder(model: Any, tokenizer: Any, folder: Path) -> None:
         sync(folder.parent)
     except OSError as error:
         raise disk_error(error, folder) from None
+    except SafetensorError as error:  # it wraps the system's errors
+        raise MegatronNlgError(f"{folder}: cannot be written: {error}; start the same command again") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

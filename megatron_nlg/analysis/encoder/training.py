@@ -6,6 +6,7 @@ digits, on the CPU: a step's dropout is drawn from the seed and the step's numbe
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -167,8 +168,10 @@ class EncoderTraining:
         """The rows first: those of steps after the state are made again, and none before it is missing."""
         write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.rows))
         state = {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        data = io.BytesIO()  # where a disk is full, torch.save itself says only at which position
+        torch.save(state, data)
         with replacing(self.folder / STATE) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(data.getbuffer())
 
     def _resume(self) -> None:
         """Go on from the folder's state, if it has one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from megatron_nlg.analysis.encoder.shape import Shape
 from megatron_nlg.analysis.encoder.training import METRICS, STATE, EncoderTraining, encode_texts
 from megatron_nlg.cli import parse
 from megatron_nlg.config.dump import to_yaml
-from megatron_nlg.config.errors import InputError
+from megatron_nlg.config.errors import InputError, MegatronNlgError
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.labelled import read_sets, with_epochs
 from megatron_nlg.data.tokenizer import classifier_tokenizer
@@ -90,6 +91,18 @@ def test_a_planted_rule_is_learned_and_a_killed_run_goes_on_to_the_digit(
     (whole / STATE).write_bytes((whole / STATE).read_bytes()[:1000])
     with pytest.raises(InputError, match=f"{STATE}: can't be read: .* remove it"):
         run(config, *SHAPE, "--out", whole)
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    config = write_config(tmp_path, "checkpoint.interval=1")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MegatronNlgError, match=f"{STATE}: No space left on device; nothing half-written is left"):
+        run(config, *SHAPE, "--out", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {METRICS, "encoder.json"}
 
 
 def test_a_folders_weights_are_where_it_starts_from(tmp_path: Path) -> None:
