@@ -66,7 +66,11 @@ class Compute(Section):
     cores: Positive | None = None
     """Of a node whose ranks compute on its cores, and share them: all rates are those of a rank with one core."""
     cores_together: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Speed of a core while all others work, against that of one alone."""
+    """Speed of a rank while one works on each core, against one alone."""
+    cores_crowded: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The same where four ranks share each core, apart from their sharing; None: as `cores_together`."""
+    wait_us: Annotated[float, Field(ge=0)] = 0.0
+    """Ranks sleep in a collective until all are awake: so long for each doubling of their number, µs."""
 
 
 class Level(Section):

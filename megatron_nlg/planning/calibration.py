@@ -35,7 +35,8 @@ def describe(found: Mapping[str, Any], date: str) -> str:
         compute |= {
             "kernel_us": _rounded(max(0.0, found["kernel_seconds"]) * 1e6),
             "cores": found["cores"],
-            "cores_together": _rounded(_together(found)),
+            **_crowding(found),
+            "wait_us": _rounded(_waiting(found["collectives"]) * 1e6),
         }
         if alone["function_seconds"]:
             compute["functions_gps"] = _rounded(1e-9 / alone["function_seconds"])
@@ -67,7 +68,11 @@ def _heading(found: Mapping[str, Any], date: str) -> str:
     ]
     for ranks in sorted({row[1] for row in found["collectives"]}):
         rows = [row for row in found["collectives"] if row[1] == ranks]
-        text = ", ".join(f"{name} of {size >> 10} KiB {seconds * 1e6:,.0f}" for name, _, size, seconds in rows)
+        text = ", ".join(
+            f"{name} of {size >> 10} KiB {work * 1e6:,.0f}"
+            + (f" (until all have it {wall * 1e6:,.0f})" if wall else "")
+            for name, _, size, work, wall in rows
+        )
         lines.append(f"{ranks} ranks, µs: {text}.")
     return "".join(f"# {line}\n" for line in lines)
 
@@ -85,16 +90,19 @@ def _products(rows: Sequence[Sequence[float]], processors: int) -> tuple[float, 
     return peak, float(np.median(shares)) / max(1.0, *shares)
 
 
-def _together(found: Mapping[str, Any]) -> float:
-    """Speed of a core while all work, against one alone: mean over kinds of kernels and over cores."""
-    if not found["together"]:
-        return 1.0
+def _crowding(found: Mapping[str, Any]) -> dict[str, float]:
+    """Speed of a rank where one has each core, and where four share it, against its share of one alone."""
+    work = {ranks / found["cores"]: seconds for ranks, seconds in found["crowded"]}
+    alone = min(work.values())
+    speeds = {share: _rounded(alone / seconds) for share, seconds in work.items()}
+    together = speeds[1.0]
+    return {"cores_together": together, "cores_crowded": min(together, speeds[max(speeds)])}
 
-    def speeds(one: Mapping[str, Any]) -> np.ndarray:
-        products = [1 / seconds for *_, seconds in one["gemm"]]
-        return np.log([float(np.exp(np.mean(np.log(products)))), one["attention_flops"], one["memory"]])
 
-    return min(1.0, math.exp(float(np.mean([speeds(one) - speeds(found["alone"]) for one in found["together"]]))))
+def _waiting(rows: Sequence[Sequence[Any]]) -> float:
+    """Seconds that a rank sleeps in a collective for each doubling of ranks."""
+    waits = [(wall - work) / math.log2(ranks) for name, ranks, _, work, wall in rows if name != "send"]
+    return max(0.0, float(np.median(waits))) if waits else 0.0
 
 
 def _level(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Matrix Multiplication Background: tile and wave quantization). Larger tiles reus
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,9 +56,12 @@ class Accelerator:
         cores, together = self.compute.cores, self.compute.cores_together
         if cores is None or ranks <= 1:
             return 1.0
-        if ranks >= cores:
-            return together * cores / ranks
-        return 1 - (1 - together) * (ranks - 1) / (cores - 1)
+        if ranks < cores:
+            return 1 - (1 - together) * (ranks - 1) / (cores - 1)
+        # Ranks that take turns on a core find each other's data in its caches.
+        crowded = together if self.compute.cores_crowded is None else self.compute.cores_crowded
+        crowding = min(1.0, math.log2(ranks / cores) / 2)
+        return (together + crowding * (crowded - together)) * cores / ranks
 
     def memory(self, bytes_moved: float) -> float:
         """Seconds to read and write so much, in kernels that do little else."""

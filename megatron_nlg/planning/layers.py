@@ -13,6 +13,8 @@ LAYER_KERNELS = 16
 """Of a layer's forward pass: four products, attention, two norms, and what adds, activates and lays out."""
 HEAD_KERNELS = 12
 """Of the final norm, the output layer and the loss."""
+PASS_KERNELS = 26
+"""A micro-batch's way through a chunk beside all that, in kernels that do nothing: schedule and bookkeeping."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,12 @@ def head_passes(config: RunConfig, accelerator: Accelerator, stack: Stack) -> Pa
     norm = accelerator.memory(2 * ELEMENT_BYTES[config.precision] * tokens * model.hidden_size)
     norm += accelerator.starts(HEAD_KERNELS)
     return Passes(product + forward + norm, 2 * (product + norm) + backward) * stack.kernel_factor
+
+
+def pass_starts(accelerator: Accelerator, stack: Stack) -> Passes:
+    """What every chunk's pass costs before its first kernel."""
+    seconds = accelerator.starts(PASS_KERNELS) * stack.kernel_factor
+    return Passes(seconds, 2 * seconds)
 
 
 def embedding_passes(config: RunConfig, accelerator: Accelerator, stack: Stack) -> Passes:

@@ -82,7 +82,8 @@ STACKS: dict[Name, Stack] = {
         cuts_sequence=False,
     ),
     # Megatron-core with DeepSpeed's ZeRO, as this project runs it; attention and loss are one compiled kernel each. Not
-    # calibrated: its factor is taken as Megatron-LM's.
+    # calibrated: its factor is taken as Megatron-LM's. Its update: gradients copied to fp32 and into one buffer 16,
+    # norm 4, clip 8, Adam 28, to the weights 8.
     "this": Stack(
         kernel_factor=1.0,
         materialized_attention=False,
@@ -92,7 +93,7 @@ STACKS: dict[Name, Stack] = {
         gradient_bytes=4,
         weights_gathered=True,
         accumulate_bytes=12,
-        update_bytes=46,
+        update_bytes=64,
         bucket_bytes=32,  # copied into the bucket, joined, divided by the replicas, copied to where it belongs
         loss_bytes=(14, 10),
     ),

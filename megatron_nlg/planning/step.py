@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,7 +14,7 @@ from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.planning.collectives import Peers, collective_seconds, message_seconds
 from megatron_nlg.planning.communication import Transfer, step_transfers
 from megatron_nlg.planning.kernels import Accelerator
-from megatron_nlg.planning.layers import Passes, embedding_passes, head_passes, layer_passes
+from megatron_nlg.planning.layers import Passes, embedding_passes, head_passes, layer_passes, pass_starts
 from megatron_nlg.planning.parameters import rank_parameters
 from megatron_nlg.planning.sharing import simulate_shared
 from megatron_nlg.planning.simulation import Pipeline, Simulated, simulate
@@ -135,7 +136,7 @@ class StepModel:
         layout, config = self.layout, self.config
         chunk = layer_passes(config, self.accelerator, self.stack) * (
             config.model.num_layers / (layout.pipeline * layout.interleave)
-        )
+        ) + pass_starts(self.accelerator, self.stack)
         passes = [[chunk] * layout.interleave for _ in range(layout.pipeline)]
         passes[0][0] = passes[0][0] + embedding_passes(config, self.accelerator, self.stack)
         passes[-1][-1] = passes[-1][-1] + head_passes(config, self.accelerator, self.stack)
@@ -181,8 +182,20 @@ class StepModel:
 
     def _seconds(self, transfer: Transfer, element_bytes: int | None = None) -> float:
         """Of all calls of a collective."""
-        size = transfer.elements * (element_bytes or transfer.element_bytes)
-        return transfer.calls * collective_seconds(self.cluster, transfer.operation, size, self.peers[transfer.group])
+        size, peers = transfer.elements * (element_bytes or transfer.element_bytes), self.peers[transfer.group]
+        seconds = collective_seconds(self.cluster, transfer.operation, size, peers)
+        return transfer.calls * (seconds + self._wait(transfer, peers.ranks))
+
+    def _wait(self, transfer: Transfer, ranks: int) -> float:
+        """Seconds that cores idle in a collective, where ranks share cores and no others have something to do.
+
+        In the backward pass they do not: Megatron-core computes a weight's gradient in the meantime.
+        """
+        compute = self.cluster.compute
+        if compute is None or compute.cores is None or transfer.phase == "backward" or ranks == 1:
+            return 0.0
+        others_wait_for_a_core = self.layout.world_size / self.cluster.nodes > max(compute.cores, ranks)
+        return 0.0 if others_wait_for_a_core else compute.wait_us * 1e-6 * math.log2(ranks)
 
     def _message(self, micro_batches: int) -> float:
         """Seconds of sending one micro-batch's activations to the next stage."""

@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -35,6 +36,10 @@ from megatron_nlg.training.verification.measure import synthetic_batch
 
 PATIENCE = 120
 """Seconds that one measurement may take."""
+REPEATS = 8
+"""Of a collective; the first one warms up."""
+CROWD = 64
+"""Ranks, at most, that share the cores of a large node for a measurement."""
 GPU_SHAPES = ((2048, 1536, 2048), (4096, 4096, 4096), (8192, 8192, 8192), (2048, 12288, 4096), (8192, 4096, 16384))
 CPU_SHAPES: tuple[tuple[int, int, int], ...] = (
     (256, 256, 256),
@@ -103,7 +108,7 @@ def _rank(
 
 
 def seconds_of(work: Callable[[], Any], device: Device, budget: float = 0.5) -> float:
-    """Of a call: lower quartile of blocks of calls of at least 2 ms, as many as fit into so many seconds.
+    """Of a call: median of blocks of calls of at least 2 ms, as many as fit into so many seconds.
 
     On a CPU by the process's own clock, which stands still while another has the core.
     """
@@ -121,12 +126,7 @@ def seconds_of(work: Callable[[], Any], device: Device, budget: float = 0.5) -> 
             calls *= 2
             continue
         found.append(took / calls)
-    return quartile(found[1:])  # the first one warms up
-
-
-def quartile(values: Sequence[float]) -> float:
-    """The lower one."""
-    return sorted(values)[len(values) // 4]
+    return statistics.median(found[1:])  # the first one warms up
 
 
 def _wait(device: Device) -> None:
@@ -245,8 +245,30 @@ def tiny(layers: int) -> RunConfig:
 # ---- ranks together ----------------------------------------------------------------------------------------------
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def crowds() -> list[int]:
+    """Numbers of ranks to share a node's cores: one alone, one a core, and more of them as far as is reasonable."""
+    return sorted({1, cores(), *(many * cores() for many in (2, 4) if many * cores() <= CROWD)})
+
+
+def crowded(budget: float = 4.0) -> float:
+    """Seconds of work of two transformer layers' forward and backward pass, while all ranks compute the same."""
+    layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, 0.0, F.gelu, batch_first=True, norm_first=True)
+    layers = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x = torch.randn(2, 256, 256)
+    dist.barrier()
+    return seconds_of(lambda: layers(x).sum().backward(), select_device(), budget)
+
+
 def collectives() -> list[list[Any]]:
-    """[operation, ranks, bytes of the whole buffer, seconds] among all ranks; a send is from each to the next."""
+    """[operation, ranks, bytes of the whole buffer, seconds, on a CPU also seconds until all ranks have it] among all.
+
+    A send is from each rank to the next.
+    """
     rank, ranks = dist.get_rank(), dist.get_world_size()
     device = select_device(rank, ranks)
     out: list[list[Any]] = []
@@ -256,7 +278,8 @@ def collectives() -> list[list[Any]]:
         part = torch.zeros(size // 4 // ranks, device=device.torch)
         calls = 1 if size >= 1 << 25 else 4
         for name in ("all_reduce", "all_gather", "reduce_scatter", "send"):
-            out.append([name, ranks, size, _together(partial(_call, name, buffers, part), device, calls)])
+            call = partial(_call, name, buffers, part)
+            out.append([name, ranks, size, *(_between_products if device.torch.type == "cpu" else _alone)(call, calls)])
     return out
 
 
@@ -272,29 +295,45 @@ def _call(name: str, buffers: Iterator[Tensor], part: Tensor) -> None:
         _shift(whole, dist.get_rank(), dist.get_world_size())
 
 
-def _together(work: Callable[[], Any], device: Device, calls: int, repeats: int = 6) -> float:
-    """Seconds of a call on the slowest GPU; on a CPU, seconds of work of a rank, the mean of all.
-
-    Ranks that wait for each other's bytes sleep, and leave their core to others: what counts on a CPU is work. It is
-    measured between products, as a model has it: to wake up, with other things in the caches, is part of it.
-    """
-    on_cpu = device.torch.type == "cpu"
-    between = _some_products() if on_cpu else lambda: None
-    clock = time.process_time if on_cpu else time.perf_counter
-
-    def rounds(functions: Sequence[Callable[[], Any]]) -> float:
+def _alone(work: Callable[[], Any], calls: int) -> tuple[float, None]:
+    """Seconds of a call on the slowest GPU."""
+    found = []
+    for _ in range(REPEATS):
         dist.barrier()
-        start = clock()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        torch.cuda.synchronize()
+        found.append((time.perf_counter() - start) / calls)
+    own = torch.tensor(statistics.median(found[1:]), device="cuda")
+    dist.all_reduce(own, op=dist.ReduceOp.MAX)
+    return float(own), None
+
+
+def _between_products(work: Callable[[], Any], calls: int) -> tuple[float, float]:
+    """Seconds that a call takes from a rank's core, the mean of all ranks: of work, and with sleep, as if it worked.
+
+    Between products, as a model has it: to wake up, with other things in the caches, is part of it. Ranks sleep while
+    they wait for each other's bytes, and leave their core to others, if there are any.
+    """
+    ranks = dist.get_world_size()
+    products = _some_products()
+    share = min(1.0, cores() / ranks)  # of a core
+
+    def rounds(functions: Sequence[Callable[[], Any]]) -> Tensor:
+        dist.barrier()
+        worked, start = time.process_time(), time.perf_counter()
         for _ in range(calls):
             for function in functions:
                 function()
-        _wait(device)
-        return (clock() - start) / calls
+        return torch.tensor([time.process_time() - worked, (time.perf_counter() - start) * share]) / calls
 
-    found = [rounds([between, work]) - (rounds([between]) if on_cpu else 0.0) for _ in range(repeats)]
-    own = torch.tensor(quartile(found[1:]), device=device.torch)
-    dist.all_reduce(own, op=dist.ReduceOp.SUM if on_cpu else dist.ReduceOp.MAX)
-    return max(1e-6, float(own) / (dist.get_world_size() if on_cpu else 1))
+    found = torch.stack([rounds([products, work]) - rounds([products]) for _ in range(REPEATS)][1:])
+    own = found.median(dim=0).values
+    dist.all_reduce(own)
+    took, until_all = (max(1e-6, float(value) / ranks) for value in own)
+    return took, max(took, until_all)
 
 
 def _some_products() -> Callable[[], Any]:
@@ -314,15 +353,12 @@ def _shift(message: Tensor, rank: int, ranks: int) -> None:
 def measure() -> dict[str, Any]:
     """All of it."""
     gpus = local_device_count()
-    cores = len(os.sched_getaffinity(0))
-    together = gpus or cores
-    alone, many = run_ranks(1, compute)[0], run_ranks(together, compute) if gpus is None else []
     sizes = [count for count in ((2, 4, 8) if gpus is None else (2, 4, 8, 16)) if gpus is None or count <= gpus]
     return {
         "gpus": gpus or 0,
-        "cores": cores,
-        "alone": alone,
-        "together": many,
+        "cores": cores(),
+        "alone": run_ranks(1, compute)[0],
+        "crowded": [] if gpus else [[ranks, statistics.mean(run_ranks(ranks, crowded))] for ranks in crowds()],
         "kernel_seconds": run_ranks(1, starts)[0] if gpus is None else 0.0,
         "collectives": [row for count in sizes for row in run_ranks(count, collectives)[0]],
         "memory_bytes": torch.cuda.get_device_properties(0).total_memory

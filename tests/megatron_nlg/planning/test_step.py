@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.planner_rows import CLUSTER, FITTED, ROWS, Row, in_repository, predict
+from megatron_nlg.config.base import build
 from megatron_nlg.config.cluster import Cluster, load_cluster
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.planning.step import StepModel, as_dict
@@ -71,3 +72,23 @@ def test_half_the_bandwidth_of_nodes_doubles_what_crosses_them(selene: Cluster) 
     fast, slower = (model(cluster).step(16).breakdown for cluster in (selene, slow))
     assert slower.data == pytest.approx(2 * fast.data, rel=0.05)
     assert slower.tensor == fast.tensor
+
+
+def test_ranks_that_share_cores_sleep_in_collectives_unless_others_compute() -> None:
+    def seconds(cores: int, ranks: int, wait_us: float, *settings: str) -> float:
+        compute = {"memory_gbs": 20.0, "cores": cores, "wait_us": wait_us}
+        level = {"bandwidth_gbs": 2.0}
+        tree = {"name": "box", "nodes": 1, "gpus_per_node": 0, "peak_tflops": 0.1, "compute": compute}
+        cluster = build(Cluster, tree | {"levels": [{"name": name, **level} for name in ("gpu", "node")]}, "box")
+        config = load_config(Path("configs/runs/tiny_shakespeare_char.yaml"), [*settings, "precision=fp32"], ranks)
+        return StepModel(config, cluster, ranks).step(4).seconds
+
+    def slept(cores: int, ranks: int, *settings: str) -> float:
+        return seconds(cores, ranks, 1000.0, *settings) - seconds(cores, ranks, 0.0, *settings)
+
+    tensor, both = "parallel.tensor=2", ("parallel.tensor=2", "parallel.pipeline=2")
+    layers = load_config(Path("configs/runs/tiny_shakespeare_char.yaml"), []).model.num_layers
+    # A micro-batch's forward pass sums twice a layer, after the embedding, and three times in the loss.
+    assert slept(2, 2, tensor) == pytest.approx(4 * (2 * layers + 1 + 3) * 1e-3)
+    assert slept(2, 4, *both) == pytest.approx(0, abs=1e-9)
+    assert slept(4, 4, *both) > 0.5 * slept(2, 2, tensor)

@@ -31,4 +31,11 @@ def test_collectives_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row[:3] for row in rows] == [
         [name, 2, 4096] for name in ("all_reduce", "all_gather", "reduce_scatter", "send")
     ]
-    assert all(0 < row[3] < 1 for row in rows)
+    assert all(0 < work <= until_all < 1 for *_, work, until_all in rows)
+
+
+def test_layers_of_ranks_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "cores", lambda: 20)
+    assert calibration.crowds() == [1, 20, 40]
+    seconds = calibration.run_ranks(2, calibration.crowded, 0.1)
+    assert all(1e-4 < one < 10 for one in seconds)
