@@ -68,16 +68,16 @@ class Batch:
             first = len(self.active)
             self.active += group
             windows = [self._window(text) for text in group]
-            logits = self.model.logits(self._padded(windows), [0] * len(group), [len(w) - 1 for w in windows], first)
-            yield from self._retire(self._choose(logits, group), first)
+            hidden = self.model.hidden(self._padded(windows), [0] * len(group), [len(w) - 1 for w in windows], first)
+            yield from self._retire(self._choose(hidden, group), first)
 
     def _step(self) -> list[list[float]]:
         """One token more for every active text."""
         if not self.active:
             return []
         last = self._padded([text.text[-1:] for text in self.active])
-        logits = self.model.logits(last, [len(text.text) - 1 for text in self.active], [0] * len(self.active))
-        return self._choose(logits, self.active)
+        hidden = self.model.hidden(last, [len(text.text) - 1 for text in self.active], [0] * len(self.active))
+        return self._choose(hidden, self.active)
 
     def _retire(self, choices: list[list[float]], first: int = 0) -> Iterator[Piece]:
         """Give their tokens to the texts from `first` on; those that end or fill the sequence leave their rows."""
@@ -102,7 +102,7 @@ class Batch:
     def _slide(self, text: Sequence) -> Piece:
         """One token more for a text that is longer than the model's sequence."""
         window = self._padded([self._window(text)])
-        [choice] = self._choose(self.model.logits(window, [0], [window.shape[1] - 1], cached=False), [text])
+        [choice] = self._choose(self.model.hidden(window, [0], [window.shape[1] - 1], cached=False), [text])
         return text.add(choice)
 
     def _window(self, text: Sequence) -> list[int]:
@@ -114,11 +114,14 @@ class Batch:
         padded = [row + [0] * (longest - len(row)) for row in rows]
         return torch.tensor(padded, device=self.model.weight.device)
 
-    def _choose(self, logits: Tensor | None, texts: list[Sequence]) -> list[list[float]]:
+    def _choose(self, hidden: Tensor | None, texts: list[Sequence]) -> list[list[float]]:
         """The next token of each text with its log-probabilities: chosen by one rank, so that all agree."""
+        if all(text.is_plain for text in texts):
+            best = self.model.best(hidden, self.entries)
+            return self._shared(None if best is None else best[:, None].double(), (len(texts), 1))
         width = 1 + max((2 * t.sampling.logprobs + 1 for t in texts if t.sampling.logprobs is not None), default=0)
         values = None
-        if logits is not None:
+        if (logits := self.model.logits(hidden)) is not None:
             known = logits[:, : self.entries]
             values = torch.zeros(len(texts), width, dtype=torch.float64)
             values[:, 0] = known.argmax(-1)
@@ -126,5 +129,8 @@ class Batch:
                 if not text.is_plain:
                     choice = text.choose(known[row].cpu())
                     values[row, : len(choice)] = torch.tensor(choice, dtype=torch.float64)
-        shared: list[list[float]] = self.model.share(values, (len(texts), width)).tolist()
+        return self._shared(values, (len(texts), width))
+
+    def _shared(self, values: Tensor | None, shape: tuple[int, int]) -> list[list[float]]:
+        shared: list[list[float]] = self.model.share(values, shape).tolist()
         return shared

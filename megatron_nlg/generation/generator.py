@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from data_prep.tokenizer import Tokenizer
@@ -15,6 +16,8 @@ from megatron_nlg.generation.sequence import Sequence as Text
 from megatron_nlg.generation.weights import load_weights
 from megatron_nlg.model.cache import CachedModel
 from megatron_nlg.model.gpt import GPT
+from megatron_nlg.model.lean import head_weight
+from megatron_nlg.model.screen import Screen
 from megatron_nlg.parallel.context import ParallelContext
 from megatron_nlg.training.checkpoint.format import Progress
 
@@ -34,6 +37,7 @@ class Generator:
         self.context, self.chunks = loaded.context, loaded.chunks
         self.progress, self.damaged = loaded.progress, loaded.damaged
         self._model: CachedModel | None = None
+        self._screen: Callable[[], Screen | None] = cache(self._new_screen)
         # A model may have more entries than its tokenizer, which could not say what they mean.
         self.entries = min(config.model.vocab_size, tokenizer.vocab_size)
 
@@ -46,6 +50,7 @@ class Generator:
         made = cls.__new__(cls)
         made.config, made.context, made.chunks, made.tokenizer = config, context, list(chunks), tokenizer
         made.progress, made.damaged, made._model = Progress(), [], None
+        made._screen = lambda: None  # its weights change
         made.entries = min(config.model.vocab_size, tokenizer.vocab_size)
         return made
 
@@ -119,8 +124,14 @@ class Generator:
         have = self._model
         if have is None or have.cache.rows < rows or have.cache.length < length:
             self._model = None  # its memory goes before the new one's comes
-            self._model = have = CachedModel(self.chunks, self.context, rows, length)
+            self._model = have = CachedModel(self.chunks, self.context, rows, length, self._screen)
         return have
+
+    def _new_screen(self) -> Screen | None:
+        """Of the output layer, where this rank has all of it."""
+        if not self.context.is_last_stage or self.context.layout.tensor > 1:
+            return None
+        return Screen.over(head_weight(self.chunks[-1]).detach()[: self.entries])
 
 
 def _check_layout(config: RunConfig) -> None:

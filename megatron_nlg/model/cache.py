@@ -7,7 +7,7 @@ for learned and rotary positions alike. Padding is written too, and overwritten 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from megatron_nlg.model.attention import ScaledDotProductAttention
 from megatron_nlg.model.gpt import GPT
 from megatron_nlg.model.lean import head_logits, run_stages
+from megatron_nlg.model.screen import Screen
 from megatron_nlg.parallel.context import ParallelContext
 
 
@@ -100,35 +101,56 @@ class CachedModel:
     nothing to overlap, and the schedule costs as much as a small model's pass.
     """
 
-    def __init__(self, chunks: Sequence[GPT], context: ParallelContext, rows: int, length: int):
-        self.chunks, self.context = chunks, context
+    def __init__(
+        self,
+        chunks: Sequence[GPT],
+        context: ParallelContext,
+        rows: int,
+        length: int,
+        screen: Callable[[], Screen | None] = lambda: None,
+    ):
+        """`screen` gives that of the output layer, or None; it is asked for when it may help."""
+        self.chunks, self.context, self.screen = chunks, context, screen
         self.cache = Cache(chunks, rows, length)
         self.weight = next(chunks[0].parameters())
 
     @torch.inference_mode()
-    def logits(
+    def hidden(
         self, tokens: Tensor, starts: Sequence[int], ends: Sequence[int], first_row: int = 0, cached: bool = True
     ) -> Tensor | None:
-        """Logits after one token of each row, [rows, padded vocabulary] in fp32, on the last stage's first rank.
+        """The last stage's output after one token of each row, [rows, hidden size]; None on other stages.
 
         tokens [rows, columns] stand from `starts` on in rows `first_row`, …; `ends` are the columns of the tokens that
         are asked for, those behind are padding. Earlier tokens are those of the cache; with `cached` false there are
-        none, and the cache is left as it is. Other ranks return None.
+        none, and the cache is left as it is.
         """
         columns = tokens.shape[1]
         self.cache.span = span_of(starts, columns, first_row, self.weight) if cached else None
         hidden = run_stages(self.chunks, self.context, tokens, positions_of(starts, columns, tokens.device))
         self.cache.span = None
-        return None if hidden is None else self._head(self.chunks[-1], hidden[list(ends), range(len(ends))])
+        return None if hidden is None else hidden[list(ends), range(len(ends))]
 
-    def _head(self, chunk: GPT, hidden: Tensor) -> Tensor | None:
-        """hidden [rows, hidden] -> logits on the first tensor rank."""
-        part = head_logits(chunk, hidden)
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor | None) -> Tensor | None:
+        """hidden [rows, hidden size] -> [rows, padded vocabulary] in fp32, on the last stage's first rank."""
+        if hidden is None:
+            return None
+        part = head_logits(self.chunks[-1], hidden)
         if self.context.layout.tensor == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.context.layout.tensor)]
         dist.all_gather(parts, part.contiguous(), group=self.context.tensor_group)
         return torch.cat(parts, dim=-1) if self.context.at.tensor == 0 else None
+
+    @torch.inference_mode()
+    def best(self, hidden: Tensor | None, entries: int) -> Tensor | None:
+        """The most probable of the first `entries` for each row, [rows], where `logits` has them."""
+        found = None
+        if hidden is not None and (screen := self.screen()):
+            found = screen.best(hidden)
+        if found is None and (logits := self.logits(hidden)) is not None:
+            found = logits[:, :entries].argmax(-1)
+        return found
 
     def share(self, values: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         """What the last stage's first rank has, as float64 of that shape, on all ranks."""

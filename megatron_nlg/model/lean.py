@@ -46,9 +46,14 @@ def run_stages(chunks: Sequence[GPT], context: ParallelContext, tokens: Tensor, 
 
 def head_logits(chunk: GPT, hidden: Tensor) -> Tensor:
     """hidden [..., hidden size] -> this tensor rank's part of the logits, fp32, impossible entries at the minimum."""
+    return chunk.mask_padding(F.linear(hidden, head_weight(chunk))).float()
+
+
+def head_weight(chunk: GPT) -> Tensor:
+    """The output layer of the last stage, [this tensor rank's entries, hidden size]."""
     tied = chunk.share_embeddings_and_output_weights
-    weight = chunk.shared_embedding_or_output_weight() if tied else chunk.output_layer.weight
-    return chunk.mask_padding(F.linear(hidden, weight)).float()
+    weight: Tensor = chunk.shared_embedding_or_output_weight() if tied else chunk.output_layer.weight
+    return weight
 
 
 def run_layers(chunk: GPT, hidden: Tensor, angles: Tensor | None) -> Tensor:

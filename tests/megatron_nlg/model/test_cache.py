@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,21 +33,25 @@ def both_ways(config: RunConfig) -> tuple[float, float] | None:
     text = torch.randint(250, (3, 20), generator=torch.Generator().manual_seed(0))
     full = logits(chunks, context, text)
     model = CachedModel(chunks, context, rows=4, length=24)
+
+    def after(*args: Any, **options: Any) -> Any:
+        return model.logits(model.hidden(*args, **options))
+
     for pair in model.cache.kept:
         for kept in pair:
             kept.fill_(1e4)  # what an earlier text has left
     # Row 0 belongs to another text that must not be seen.
     prompts = torch.stack([torch.cat((text[i, :n], torch.full((9 - n,), 7))) for i, n in enumerate(LENGTHS)])
-    steps = [(model.logits(prompts, [0, 0, 0], [n - 1 for n in LENGTHS], first_row=1), 0)]
+    steps = [(after(prompts, [0, 0, 0], [n - 1 for n in LENGTHS], first_row=1), 0)]
     for step in range(1, STEPS):
         at = [n + step - 1 for n in LENGTHS]
-        steps.append((model.logits(text[range(3), at][:, None], at, [0, 0, 0], first_row=1), step))
-    whole = model.logits(text[:, 3:12], [0, 0, 0], [8] * 3, cached=False)
+        steps.append((after(text[range(3), at][:, None], at, [0, 0, 0], first_row=1), step))
+    whole = after(text[:, 3:12], [0, 0, 0], [8] * 3, cached=False)
     model.cache.move(3, 0, LENGTHS[2] + STEPS - 1)
     place = LENGTHS[2] + STEPS - 1
-    moved = model.logits(text[2:, place : place + 1], [place], [0])
-    pieces = [model.logits(text[:, start : start + 4], [start] * 3, [3] * 3, first_row=1) for start in range(0, 16, 4)]
-    uneven = model.logits(torch.stack([text[0, 3:6], text[1, 7:10]]), [3, 7], [2, 2], first_row=1)
+    moved = after(text[2:, place : place + 1], [place], [0])
+    pieces = [after(text[:, start : start + 4], [start] * 3, [3] * 3, first_row=1) for start in range(0, 16, 4)]
+    uneven = after(torch.stack([text[0, 3:6], text[1, 7:10]]), [3, 7], [2, 2], first_row=1)
     if steps[0][0] is None:
         return None
     singles = [(out - full[range(3), [n - 1 + step for n in LENGTHS]]).abs().max() for out, step in steps]
