@@ -102,6 +102,7 @@ def by_argmax(config: RunConfig, run: Path, prompt: list[int], count: int) -> tu
         ]
     changing = Generator.over(config, generator.context, generator.chunks, generator.tokenizer)
     assert changing._screen() is None, "a model in training changes its weights"
+    assert generator.chunks[0].decoder.layers[0].mlp.linear_fc1.weight.t().is_contiguous(), "by columns"
     return got, text[len(prompt) :], padded
 
 
