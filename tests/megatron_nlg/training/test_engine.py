@@ -1,6 +1,6 @@
 """Every legal layout trains the same model: losses and gradient norms equal a plain PyTorch loop's.
 
-Tolerances: fp32 sums in another order differ in the last bits (about 1e-7 a value); 1e-5 relative leaves room for six
+Tolerances: fp32 sums in another order differ in the last bits (about 1e-7 a value); 1e-5 relative leaves room for a few
 steps of Adam on them. bf16 keeps 8 bits of mantissa and fp16 11: 5e-3 relative, as measured for one process alone.
 """
 
@@ -22,7 +22,7 @@ from tests.megatron_nlg.training.steps import batch, train
 from tests.tiny import LLAMA, tiny
 from tests.world import WorkerError, World
 
-STEPS = 6
+STEPS = 4
 FP32 = 1e-5
 NORM = 1e-4
 HALF = 5e-3
@@ -141,13 +141,17 @@ def test_16_bits_are_near_fp32(world: World, reference: Any, ranks: int, overrid
     assert relative(norms, reference()[1]) <= 10 * HALF
 
 
+SEARCH = 12
+"""Steps: five that overflow from a scale of 2^24 on, then good ones, and after two of these a higher scale again."""
+
+
 def overflowing(*overrides: str) -> tuple[list[int], list[float]]:
     """Skipped steps after each step, and the loss scale after each."""
-    config = tiny("precision=fp16", "loss_scale={initial: 4294967296, hysteresis: 1, window: 2}", *overrides)
+    config = tiny("precision=fp16", f"loss_scale={{initial: {2**24}, hysteresis: 1, window: 2}}", *overrides)
     context = ParallelContext.create(config)
     engine = Engine(config, context)
     skipped, scales = [], []
-    for step in range(24):
+    for step in range(SEARCH):
         engine.train_step(batch(config, context, step, config.batch.global_), config.optimizer.lr, step)
         skipped.append(engine.skipped_steps)
         scales.append(engine.loss_scale_state()["cur_scale"])
@@ -158,7 +162,7 @@ def overflowing(*overrides: str) -> tuple[list[int], list[float]]:
 def test_fp16_finds_its_loss_scale(world: World, ranks: int, overrides: str) -> None:
     results = world.run(ranks, overflowing, *overrides.split())
     for skipped, scales in results:
-        assert skipped[0] == 1 and skipped[-1] < 24  # it overflows at first, and finds its way down
+        assert skipped[0] == 1 and skipped[-1] < SEARCH  # it overflows at first, and finds its way down
         halved = [b < a for a, b in pairwise(scales)]
         assert halved == [b > a for a, b in pairwise(skipped)]
         assert any(b > a for a, b in pairwise(scales))  # two good steps: up again
@@ -182,7 +186,8 @@ def test_dropout_reproduces_itself_with_and_without_recompute(world: World, rank
     first = world.run(ranks, train, tiny(*settings), 3)[0]
     assert world.run(ranks, train, tiny(*settings), 3)[0] == first
     assert world.run(ranks, train, tiny(*settings, "parallel.recompute=full"), 3)[0] == first
-    assert world.run(ranks, train, tiny(*settings, "seed=99"), 3)[0] != first
+    [loss], _ = world.run(ranks, train, tiny(*settings, "seed=99"), 1)[0]
+    assert loss != first[0][0]
 
 
 def evaluate_between_steps() -> list[float]:

@@ -102,6 +102,14 @@ def undisturbed(world: World, settings: list[str], tmp_path_factory: pytest.Temp
     return folder
 
 
+@pytest.fixture(scope="module")
+def stopped(world: World, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run after a stop signal in step 4; to be copied before it goes on."""
+    folder = tmp_path_factory.mktemp("stopped")
+    assert world.run(8, go, tiny(*settings, *LAYOUT), folder, (4, "signal")) == ["signal"] * 8
+    return folder
+
+
 def test_run_folder(undisturbed: Path) -> None:
     got = rows(undisturbed)
     assert [row["step"] for row in got] == list(range(1, 9))
@@ -129,14 +137,16 @@ def test_resume_after_a_crash_repeats_every_digit(
     assert [row["loss"] for row in rows(tmp_path, "valid")] == [row["loss"] for row in rows(undisturbed, "valid")]
 
 
-def test_signal_saves_and_leaves_together(world: World, settings: list[str], undisturbed: Path, tmp_path: Path) -> None:
-    config = tiny(*settings, *LAYOUT)
-    assert world.run(8, go, config, tmp_path, (4, "signal")) == ["signal"] * 8
-    assert (tmp_path / "checkpoints" / "latest").read_text() == "step_00000004\n"
-    events = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+def test_signal_saves_and_leaves_together(
+    world: World, settings: list[str], undisturbed: Path, stopped: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(stopped, folder)
+    assert (folder / "checkpoints" / "latest").read_text() == "step_00000004\n"
+    events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
     assert "signal" in events
-    assert world.run(8, go, config, tmp_path) == ["done"] * 8
-    assert curve(tmp_path) == curve(undisturbed)
+    assert world.run(8, go, tiny(*settings, *LAYOUT), folder) == ["done"] * 8
+    assert curve(folder) == curve(undisturbed)
 
 
 def test_a_finished_run_has_nothing_left_to_do(
@@ -161,33 +171,40 @@ RESHARDS = [
 
 @pytest.mark.parametrize(("ranks", "overrides"), RESHARDS)
 def test_resume_in_another_layout(
-    world: World, settings: list[str], undisturbed: Path, tmp_path: Path, ranks: int, overrides: str
+    world: World, settings: list[str], undisturbed: Path, stopped: Path, tmp_path: Path, ranks: int, overrides: str
 ) -> None:
-    stopped = tmp_path / "run"
-    assert world.run(8, go, tiny(*settings, *LAYOUT), stopped, (4, "signal")) == ["signal"] * 8
-    assert set(world.run(ranks, go, tiny(*settings, *overrides.split()), stopped)) == {"done"}
-    for got, want in zip(curve(stopped), curve(undisturbed), strict=True):
+    folder = tmp_path / "run"
+    shutil.copytree(stopped, folder)
+    assert set(world.run(ranks, go, tiny(*settings, *overrides.split()), folder)) == {"done"}
+    for got, want in zip(curve(folder), curve(undisturbed), strict=True):
         assert got[0] == want[0]
         assert got[1] == pytest.approx(want[1], rel=1e-5)
         assert got[2] == pytest.approx(want[2], rel=1e-4)
 
 
-def test_resume_in_bf16_and_from_every_zero_stage(world: World, settings: list[str], tmp_path: Path) -> None:
-    for stage in (1, 2, 3):
-        config = tiny(*settings, "precision=bf16", f"parallel.zero_stage={stage}")
-        whole, cut = tmp_path / f"whole{stage}", tmp_path / f"cut{stage}"
-        world.run(2, go, config, whole)
-        world.run(2, go, config, cut, (5, "crash"))
-        world.run(2, go, config, cut)
-        assert curve(cut) == curve(whole), stage
+SHORT_RUN = (f"schedule.train_tokens={TOKENS // 2}", "checkpoint.interval=2")
+"""Four steps: a crash in step 3 loses one, and two are made after it."""
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_resume_in_bf16_and_from_every_zero_stage(
+    world: World, settings: list[str], tmp_path: Path, stage: int
+) -> None:
+    config = tiny(*settings, *SHORT_RUN, "precision=bf16", f"parallel.zero_stage={stage}")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert world.run(2, go, config, whole) == ["done"] * 2
+    assert world.run(2, go, config, cut, (3, "crash")) == ["crashed"] * 2
+    assert world.run(2, go, config, cut) == ["done"] * 2
+    assert len(curve(whole)) == 4 and curve(cut) == curve(whole)
 
 
 def test_resume_with_dropout_repeats_every_digit(world: World, settings: list[str], tmp_path: Path) -> None:
-    config = tiny(*settings, "model.dropout=0.1", "parallel.tensor=2")
-    world.run(4, go, config, tmp_path / "whole")
-    world.run(4, go, config, tmp_path / "cut", (5, "crash"))
-    world.run(4, go, config, tmp_path / "cut")
-    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    config = tiny(*settings, *SHORT_RUN, "model.dropout=0.1", "parallel.tensor=2")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert world.run(4, go, config, whole) == ["done"] * 4
+    assert world.run(4, go, config, cut, (3, "crash")) == ["crashed"] * 4
+    assert world.run(4, go, config, cut) == ["done"] * 4
+    assert len(curve(whole)) == 4 and curve(cut) == curve(whole)
 
 
 def test_losses_do_not_depend_on_the_data_parallel_size(world: World, settings: list[str], tmp_path: Path) -> None:

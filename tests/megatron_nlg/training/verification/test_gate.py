@@ -26,9 +26,9 @@ from megatron_nlg.training.verification.measure import measure
 from tests.tiny import LLAMA, tiny
 from tests.world import World
 
-STEPS = 6
+STEPS = 4  # with two more, the planted bugs are as far beyond their limits: 2.5 times for 2.2 where it is closest
 # The ramp changes the number of micro-batches on the way; clipping is on (optimizer.clip_grad_norm 1).
-RAMP = "batch.ramp={start: 8, increment: 8, tokens: 1000}"
+RAMP = "batch.ramp={start: 8, increment: 8, tokens: 700}"
 
 
 def config_of(shape: str) -> Any:
