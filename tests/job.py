@@ -25,16 +25,25 @@ class Job:
     """A python module started in a session of its own, as a terminal would. All its descendants carry its mark.
 
     With `fork`, its process has the libraries from the beginning, and what is run is the module's main(arguments).
+    With `stdin`, it reads what is written to `process.stdin`.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str] | None = None, fork: bool = False):
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        fork: bool = False,
+        stdin: bool = False,
+    ):
         self.mark = uuid.uuid4().hex
         self.process: Forked | subprocess.Popen[str]
         if fork:
-            self.process = Forked(module, arguments, {**os.environ, **(env or {})})
+            self.process = Forked(module, arguments, {**os.environ, **(env or {})}, stdin)
             return
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,7 +81,7 @@ class Job:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
         self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
 
@@ -91,9 +100,12 @@ def _lives(process: psutil.Process) -> bool:
 
 
 @contextlib.contextmanager
-def command(*arguments: str | Path, env: Mapping[str, str] | None = None, fresh: bool = False) -> Iterator[Job]:
+def command(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, fresh: bool = False, stdin: bool = False
+) -> Iterator[Job]:
     """`megatron-nlg arguments…`; nothing of it is left afterwards. `fresh`: with a Python of its own."""
-    job = Job("megatron_nlg.cli", [str(argument) for argument in arguments], env, fork=not fresh and can_fork())
+    words = [str(argument) for argument in arguments]
+    job = Job("megatron_nlg.cli", words, env, fork=not fresh and can_fork(), stdin=stdin)
     try:
         yield job
     finally:

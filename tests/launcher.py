@@ -32,20 +32,26 @@ LIMIT = 1 << 20
 class Forked:
     """A command's process; as much of subprocess.Popen as the tests need."""
 
-    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str]):
+    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str], stdin: bool = False):
+        """`stdin`: whether it reads from a pipe, and not from nothing."""
         self.args = list(arguments)
         self.returncode: int | None = None
         (out, out_there), (err, err_there), (report, report_there) = (os.pipe() for _ in range(3))
+        in_there, to = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
         request = {"module": module, "arguments": self.args, "env": dict(env), "folder": str(Path.cwd())}
-        socket.send_fds(_launcher(), [json.dumps(request).encode()], [out_there, err_there, report_there])
-        for there in (out_there, err_there, report_there):
+        theirs = [in_there, out_there, err_there, report_there]
+        socket.send_fds(_launcher(), [json.dumps(request).encode()], theirs)
+        for there in theirs:
             os.close(there)
+        self.stdin = None if to is None else os.fdopen(to, "w", encoding="utf-8")
         self.stdout, self.stderr = os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8")
         self._report = os.fdopen(report, "rb", buffering=0)
         self.minder, self.pid = map(int, self._report.readline().split())
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """All of stdout and stderr, when the process has ended and nobody holds them any more."""
+        """All of stdout and stderr, when the process has ended and nobody holds them any more; stdin is closed."""
+        if self.stdin:
+            self.stdin.close()
         said: dict[str, bytes] = {"out": b"", "err": b"", "report": b""}
         end = time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
@@ -125,7 +131,7 @@ def main() -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for minders
     requests.send(b"r")
     while True:
-        message, files, *_ = socket.recv_fds(requests, LIMIT, 3)
+        message, files, *_ = socket.recv_fds(requests, LIMIT, 4)
         if not message:
             return 0
         if os.fork() == 0:
@@ -135,7 +141,7 @@ def main() -> int:
             os.close(file)
 
 
-def _mind(request: dict[str, object], out: int, err: int, report: int) -> int:
+def _mind(request: dict[str, object], stdin: int, out: int, err: int, report: int) -> int:
     """Fork the command and say its number, its exit code, and by ending that nothing of it is left."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()  # signals of a terminal are not for it
@@ -143,12 +149,12 @@ def _mind(request: dict[str, object], out: int, err: int, report: int) -> int:
     child = os.fork()
     if child == 0:
         os.close(report)
-        return _command(request, out, err)
+        return _command(request, stdin, out, err)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
-    os.close(out)
-    os.close(err)
+    for file in (stdin, out, err):
+        os.close(file)
     os.write(report, f"{os.getpid()} {child}\n".encode())
     while True:
         try:
@@ -159,11 +165,10 @@ def _mind(request: dict[str, object], out: int, err: int, report: int) -> int:
             os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def _command(request: dict[str, object], out: int, err: int) -> int:
+def _command(request: dict[str, object], stdin: int, out: int, err: int) -> int:
     """In the command's process: what a terminal would have set up, then the module's main(arguments)."""
     os.setsid()
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, stream in ((null, 0), (out, 1), (err, 2)):
+    for source, stream in ((stdin, 0), (out, 1), (err, 2)):
         os.dup2(source, stream)
         os.close(source)
     os.environ.clear()

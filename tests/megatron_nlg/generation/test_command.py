@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.tokenizer import run_tokenizer
 from megatron_nlg.generation.jobs import append_row
 from tests import dying
-from tests.job import PATIENCE, command
+from tests.job import command
 from tests.megatron_nlg.data.corpus import write_corpus
 from tests.megatron_nlg.training.test_trainer import go
 from tests.tiny import tiny
@@ -147,22 +145,23 @@ def test_a_file_killed_and_gone_on_with(run: Path, tmp_path: Path) -> None:
 def test_interactive(run: Path) -> None:
     """Two prompts through a pipe, the second without an end of line; then Ctrl-C while it waits for one more."""
     prompt = characters(load_config(run / "config.yaml"), [3, 1, 4])
-    line = [sys.executable, "-m", "megatron_nlg.cli", "generate", str(run), "--interactive", "--greedy"]
-    line += ["--max-tokens", "5", "parallel.tensor=2"]
-    done = subprocess.run(
-        line, check=False, input=f"{prompt}\n{prompt}".encode(), capture_output=True, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr
-    first, second, third = done.stdout.decode().split("> ")[1:]
+    line = ("generate", run, "--interactive", "--greedy", "--max-tokens", "5")
+    with command(*line, "parallel.tensor=2", stdin=True) as job:
+        assert job.process.stdin
+        job.process.stdin.write(f"{prompt}\n{prompt}")
+        code, out, err = job.wait()
+    assert code == 0, err
+    first, second, third = out.split("> ")[1:]
     assert first == second and first.endswith("\n") and 1 <= len(first) <= 6 and third == "\n"
-    process = subprocess.Popen(line[:-1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin and process.stdout
-    process.stdin.write(f"{prompt}\n".encode())
-    process.stdin.flush()
-    assert process.stdout.readline().decode() == f"> {first}"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0 and out in (b"\n", b"> \n") and b"Traceback" not in err
+    with command(*line, stdin=True) as job:
+        process = job.process
+        assert process.stdin and process.stdout
+        process.stdin.write(f"{prompt}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == f"> {first}"
+        process.send_signal(signal.SIGINT)
+        code, out, err = job.wait()
+    assert code == 0 and out in ("\n", "> \n") and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
