@@ -1,6 +1,6 @@
 """Ranks without their seconds of imports: a process that has imported training forks each of them.
 
-`python -m tests.launch.ranks SOCKET` is that process. `write_python` writes what takes the place of python in a job: it
+`rank_server` starts that process. `write_python` writes what takes the place of python in a job: it
 has every rank forked with its own environment, folder and output, passes signals on, and ends as the rank does. A rank
 whose stand-in is killed dies with it, as if it had been killed itself. What trains is the real thing.
 """
@@ -15,12 +15,11 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.job import until
+from tests.job import Job, can_fork, until
 
 STAND_IN = """\
 #!{python} -SE
@@ -51,17 +50,16 @@ def write_python(path: Path, server: Path) -> None:
 @contextlib.contextmanager
 def rank_server(path: Path) -> Iterator[Path]:
     """The process that forks ranks, listening on a socket at `path`."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen([sys.executable, "-m", "tests.launch.ranks", str(path)], env=env, process_group=0)
+    server = Job("tests.launch.ranks", [str(path)], {"OMP_NUM_THREADS": "1"}, fork=can_fork())
     try:
         until(path.exists, "training to be imported")
         yield path
     finally:
-        server.terminate()
-        server.wait()
+        server.kill()
 
 
-def serve(path: str) -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Listen on the socket that is named, and fork a rank a request until this process is ended."""
     from megatron_nlg.parallel import supervisor
 
     supervisor.quiet_libraries()
@@ -69,6 +67,7 @@ def serve(path: str) -> None:
     import megatron_nlg.training.trainer  # noqa: F401 - what takes the seconds
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch the ranks
+    [path] = arguments
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{path}.new")
     listener.listen(64)
@@ -134,4 +133,4 @@ def be_rank(arguments: list[str], environment: dict[str, str], folder: str, outp
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    sys.exit(main(sys.argv[1:]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from megatron_nlg import cli
 from megatron_nlg.config.base import parse_yaml
 from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.parallel.heartbeats import read_heartbeats
+from tests.job import command
 from tests.launch.minislurm import MiniSlurm, wait_until
 from tests.launch.ranks import rank_server, write_python
 from tests.megatron_nlg.data.corpus import write_corpus
@@ -52,11 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     (folder / "run.yaml").write_text(to_yaml(config))
     (folder / "cluster.yaml").write_text(CLUSTER)
-    command = [sys.executable, "-m", "megatron_nlg.cli", "train", "run.yaml", "--nproc", "4", "--out", "local"]
     with rank_server(folder / "server") as server:
         write_python(folder / "python", server)
-        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
+        with contextlib.chdir(folder), command("train", "run.yaml", "--nproc", "4", "--out", "local") as job:
+            code, _, err = job.wait()
+        assert code == 0, err
         yield folder
 
 
