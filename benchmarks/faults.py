@@ -49,8 +49,8 @@ SPREAD = 5.0
 class Run:
     """A job that is started again until it is done, and what it has said."""
 
-    def __init__(self, config: Path, folder: Path):
-        self.folder = folder
+    def __init__(self, config: Path, folder: Path, fork: bool):
+        self.folder, self.fork = folder, fork
         self.arguments = ["train", str(config), "--out", str(folder), "--nproc", str(RANKS), "--max-restarts", "10000"]
         self.lines: list[tuple[float, str]] = []
         self.ranks_since = 0.0
@@ -58,7 +58,7 @@ class Run:
 
     def start(self) -> None:
         """The same command, for the first time or again."""
-        self.job = Job("megatron_nlg.cli", self.arguments, {"OMP_NUM_THREADS": "1"})
+        self.job = Job("megatron_nlg.cli", self.arguments, {"OMP_NUM_THREADS": "1"}, self.fork)
         threading.Thread(target=self._listen, args=(self.job,), daemon=True).start()
 
     def _listen(self, job: Job) -> None:
@@ -112,10 +112,12 @@ class Run:
 
 
 class Campaign:
-    """Trials on one configuration, and their outcomes."""
+    """Trials on one configuration, and their outcomes. `fork`: jobs have the libraries from the beginning."""
 
-    def __init__(self, work: Path, steps: int, watchdog: float, seed: int = 0, damage_share: float = 0.5):
-        self.work, self.draw, self.damage_share = work, random.Random(seed), damage_share
+    def __init__(
+        self, work: Path, steps: int, watchdog: float, seed: int = 0, damage_share: float = 0.5, fork: bool = False
+    ):
+        self.work, self.draw, self.damage_share, self.fork = work, random.Random(seed), damage_share, fork
         blend = write_corpus(work / "corpus")
         self.config = work / "run.yaml"
         self.config.write_text(
@@ -135,7 +137,7 @@ class Campaign:
         self.runs = self.equal = 0
         self.failed: list[str] = []
         self._numbers = count(1)
-        reference = Run(self.config, work / "reference")
+        reference = Run(self.config, work / "reference", fork)
         assert reference.job.process.wait() == 0, reference.lines[-5:]
         self.want = reference.result()
 
@@ -155,7 +157,7 @@ class Campaign:
         """One fault a kind, over as many runs as it takes; every run is seen to its end."""
         kind = next(kinds, None)
         while kind is not None:
-            run = Run(self.config, self.work / f"run{next(self._numbers)}")
+            run = Run(self.config, self.work / f"run{next(self._numbers)}", self.fork)
             self.runs += 1
             try:
                 ranks = run.new_ranks([])
