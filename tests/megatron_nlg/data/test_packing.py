@@ -26,9 +26,9 @@ def losses(*overrides: str) -> tuple[list[float], list[float]]:
     packed, labels = text[:, :-1], text[:, 1:]
     mark = Boundaries.of(config.data, EOD).mark
 
-    def by_token(tokens: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    def by_token(tokens: torch.Tensor, labels: torch.Tensor, count: int = 32) -> list[float]:
         found = []
-        for place in range(32):
+        for place in range(count):
             mask = torch.zeros(1, 32)
             mask[0, place] = 1
             batch: MicroBatch = mark({"tokens": tokens, "labels": labels, "loss_mask": mask})
@@ -40,7 +40,7 @@ def losses(*overrides: str) -> tuple[list[float], list[float]]:
     # The first document alone: what follows can't be seen. The second: moved to the start of a sample.
     first = packed.clone()
     first[0, CUT:] = 0
-    alone = [*by_token(first, labels)[:CUT], *by_token(*second)[: 32 - CUT]]
+    alone = [*by_token(first, labels, CUT), *by_token(*second, 32 - CUT)]
     together = by_token(packed, labels)
     engine.destroy()
     return together, alone

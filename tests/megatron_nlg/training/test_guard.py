@@ -85,7 +85,9 @@ def test_the_state_survives_a_checkpoint(losses: list[float], left_out: list[tup
 
 # ---- a run ---------------------------------------------------------------------------------------------------------
 
-BAD = (11 * 16, 13 * 16)
+SIZE = 8
+"""Samples of a step."""
+BAD = (11 * SIZE, 13 * SIZE)
 """Samples of steps 12 and 13."""
 
 
@@ -132,7 +134,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     blend = write_corpus(tmp_path_factory.mktemp("corpus"))
     return [
         f"data.blend={blend}",
-        f"schedule.train_tokens={16 * 32 * 18}",
+        f"batch.global={SIZE}",
+        f"schedule.train_tokens={SIZE * 32 * 18}",
         "checkpoint.interval=5",
         "checkpoint.keep_last=5",
         "evaluation.batches=0",
@@ -153,7 +156,7 @@ def test_bad_samples_are_left_out_after_a_rollback(
 ) -> None:
     assert world.run(2, go, tiny(*settings), tmp_path, BAD, how) == [("done", 16)] * 2
     assert curve(tmp_path) == curve(reference)
-    assert [row["samples"] for row in rows(tmp_path)][10:12] == [11 * 16, 14 * 16]
+    assert [row["samples"] for row in rows(tmp_path)][10:12] == [11 * SIZE, 14 * SIZE]
     told = {event["event"]: event for event in events(tmp_path)}
     assert told["rollback"]["step"] == 10 and told["rollback"]["left_out"] == [list(BAD)]
     skipped = [event for event in events(tmp_path) if event["event"] == "skipped step"]
