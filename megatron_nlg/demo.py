@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
     killed_at = _train_and_kill(train, out)
     _say(f"rank killed after step {killed_at}; the same command again:")
     _call(train)
-    for number, prompt in enumerate(_prompts(args.corpus, out / "corpus")):
-        options = ["--max-tokens", "60", "--seed", str(number), "--save"]
-        _call(["generate", str(out), "--prompt", prompt, *options])
+    prompts = [word for prompt in _prompts(args.corpus, out / "corpus") for word in ("--prompt", prompt)]
+    _call(["generate", str(out), *prompts, "--max-tokens", "60", "--save"])
     _call(["report", str(out)])
     _summary(out, killed_at)
     return 0

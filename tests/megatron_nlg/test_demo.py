@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
+from tests.job import command
+
 SMALL = [
     "model.num_layers=2",
     "model.hidden_size=64",
     "model.sequence_length=64",
-    "schedule.train_tokens=40960",
+    "schedule.train_tokens=24576",  # 28 steps
     "schedule.warmup_tokens=4096",
     "batch.ramp.tokens=4096",
-    "checkpoint.interval=10",
-    "evaluation={interval: 20, batches: 1}",
+    "checkpoint.interval=5",
+    "evaluation={interval: 14, batches: 1}",
 ]
 
 
-def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "megatron_nlg.cli", "demo", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+def demo(*arguments: str) -> tuple[int, str, str]:
+    with command("demo", *arguments) as job:
+        return job.wait(280)
 
 
 @pytest.mark.slow
@@ -34,9 +34,9 @@ def test_raw_text_to_report_over_a_kill(tmp_path: Path) -> None:
     texts.mkdir()
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]:
         shutil.copy(path, texts / f"{path.stem}.txt")
-    done = demo("--corpus", str(texts), "--out", str(out), *SMALL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    closing = done.stdout.splitlines()[-5:]
+    code, said, err = demo("--corpus", str(texts), "--out", str(out), *SMALL)
+    assert code == 0, said + err
+    closing = said.splitlines()[-5:]
     assert [line.split()[0] for line in closing] == ["report", "loss", "speed", "kill", "try"]
     first, last = (float(word) for word in closing[1].split()[1:4:2])
     assert last < first
@@ -52,13 +52,13 @@ def test_raw_text_to_report_over_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_corpus_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
-    done = demo("--corpus", str(tmp_path / "none"), "--out", str(tmp_path / "demo"))
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "no such folder" in done.stderr
+    code, _, err = demo("--corpus", str(tmp_path / "none"), "--out", str(tmp_path / "demo"))
+    assert code == 2
+    assert err.count("\n") == 1 and "no such folder" in err
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("mine")
-    done = demo("--out", str(tmp_path))
-    assert done.returncode == 2 and "is not a demo's folder" in done.stderr
+    code, _, err = demo("--out", str(tmp_path))
+    assert code == 2 and "is not a demo's folder" in err
     assert (tmp_path / "config.yaml").read_text() == "mine"
