@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import deepspeed
+
+# DeepSpeed would import these when it makes an engine: here it is done once, before ranks fork.
+import deepspeed.module_inject.auto_ep_layer
+import deepspeed.runtime.zero.muon.muon_optimizer
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
