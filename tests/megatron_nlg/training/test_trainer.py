@@ -87,6 +87,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(corpus: Path) -> list[str]:
     return [
         f"data.blend={corpus}",
+        "batch.micro=4",
         f"schedule.train_tokens={TOKENS}",
         "schedule.warmup_tokens=1024",
         "checkpoint.interval=3",
@@ -165,7 +166,7 @@ RESHARDS = [
     (2, "parallel.pipeline=2 parallel.interleave=2"),
     (2, "parallel.zero_stage=2"),
     (2, "parallel.zero_stage=3"),
-    (4, "parallel.tensor=2 batch.micro=4 parallel.recompute=full"),
+    (4, "parallel.tensor=2 batch.micro=2 parallel.recompute=full"),
 ]
 
 
@@ -208,9 +209,9 @@ def test_resume_with_dropout_repeats_every_digit(world: World, settings: list[st
 
 
 def test_losses_do_not_depend_on_the_data_parallel_size(world: World, settings: list[str], tmp_path: Path) -> None:
-    ramp = "batch.ramp={start: 8, increment: 8, tokens: 1024}"
-    world.run(1, go, tiny(*settings, ramp), tmp_path / "one")
-    world.run(4, go, tiny(*settings, ramp), tmp_path / "four")
+    ramp = ("batch.micro=2", "batch.ramp={start: 8, increment: 8, tokens: 1024}")
+    world.run(1, go, tiny(*settings, *ramp), tmp_path / "one")
+    world.run(4, go, tiny(*settings, *ramp), tmp_path / "four")
     for got, want in zip(curve(tmp_path / "four"), curve(tmp_path / "one"), strict=True):
         assert got == pytest.approx(want, rel=1e-5)
     assert [row["batch_size"] for row in rows(tmp_path / "four")][:5] == [8, 8, 8, 8, 16]

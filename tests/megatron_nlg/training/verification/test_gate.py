@@ -18,6 +18,7 @@ from torch.nn.attention.bias import causal_upper_left
 
 from megatron_nlg.model import attention, forward, naming
 from megatron_nlg.parallel.context import DeepSpeedMpu, ParallelContext
+from megatron_nlg.parallel.layout import Layout
 from megatron_nlg.training import engine as engine_module
 from megatron_nlg.training.engine import Engine
 from megatron_nlg.training.verification.compare import compare
@@ -81,6 +82,9 @@ def test_the_gate_has_thirty_layouts_and_every_setting() -> None:
 def test_layout_is_equal(world: World, references: Any, shape: str, candidate: Any) -> None:
     folder, want = references(shape)
     config = config_of(shape).model_copy(update={"parallel": candidate.parallel})
+    if candidate.parallel.pipeline == 1 and Layout.of(candidate.parallel, candidate.ranks).data <= 2:
+        # The reference's samples in micro-batches of another size: the same mean in half the passes.
+        config = config.model_copy(update={"batch": config.batch.model_copy(update={"micro": 4})})
     curve = world.run(candidate.ranks, measure, config, STEPS, folder, False)[0]
     assert len(set(want["losses"])) == STEPS and want["losses"][-1] < want["losses"][0]
     verdict = compare(curve, want, "fp32")
