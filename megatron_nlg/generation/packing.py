@@ -81,8 +81,11 @@ class Batch:
         return max(len(row.tokens) for row in self.rows)
 
 
-def pack(texts: Sequence[Scored], batch_tokens: int, tree: int = TREE) -> list[Batch]:
-    """Batches of at most `batch_tokens`, padding included, longest rows first; a row alone may have more."""
+def pack(texts: Sequence[Scored], batch_tokens: int, padding: int | None = None, tree: int = TREE) -> list[Batch]:
+    """Batches of at most `batch_tokens`, padding included, longest rows first; a row alone may have more.
+
+    `padding`: tokens of it that a batch may have, where more would cost more than a pass of their own; None: any.
+    """
     texts = sorted(texts, key=lambda text: text.tokens)
     shared = [0] + [_common(a.tokens, b.tokens) for a, b in pairwise(texts)]
     groups: dict[tuple[int, ...], list[Row]] = {}
@@ -103,7 +106,7 @@ def pack(texts: Sequence[Scored], batch_tokens: int, tree: int = TREE) -> list[B
         else:  # they share what is scored itself, and are too many for one row
             middle = (low + high) // 2
             open_ranges += [(low, middle, depth), (middle, high, depth)]
-    batches = [batch for prefix, rows in groups.items() for batch in _batches(prefix, rows, batch_tokens)]
+    batches = [batch for prefix, rows in groups.items() for batch in _batches(prefix, rows, batch_tokens, padding)]
     longest = {prefix: len(prefix) + max(len(row.tokens) for row in rows) for prefix, rows in groups.items()}
     return sorted(batches, key=lambda batch: (-longest[batch.prefix], batch.prefix, -batch.columns))
 
@@ -138,11 +141,15 @@ def _row(texts: Sequence[Scored], depth: int) -> Row:
     return row
 
 
-def _batches(prefix: tuple[int, ...], rows: list[Row], batch_tokens: int) -> list[Batch]:
+def _batches(prefix: tuple[int, ...], rows: list[Row], batch_tokens: int, padding: int | None) -> list[Batch]:
     rows.sort(key=lambda row: -len(row.tokens))
     batches: list[Batch] = []
+    size = columns = padded = 0
     for row in rows:
-        if not batches or (len(batches[-1].rows) + 1) * batches[-1].columns > batch_tokens:
+        size, padded = size + columns, padded + columns - len(row.tokens)
+        if not batches or size > batch_tokens or (padding is not None and padded > padding):
             batches.append(Batch(prefix, []))
+            size = columns = len(row.tokens)
+            padded = 0
         batches[-1].rows.append(row)
     return batches

@@ -20,6 +20,8 @@ from megatron_nlg.model.lean import head_logits, run_stages
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Of one pass, padding included: what keeps a processor's caches, or a GPU, busy."""
+PADDING = {"cpu": 48, "cuda": 1024}
+"""Tokens whose computation takes as long as what a pass costs beside its tokens: reading weights, starting kernels."""
 HEAD_TOKENS = 512
 """Whose logits exist at once: a vocabulary has so many entries that all would need more memory than the model."""
 CAUSAL = Span(rows=slice(0), columns=slice(0), seen=0, mask=None, causal=True)
@@ -68,7 +70,8 @@ class Scorer:
         self.generator = generator
         self.chunks, self.context = generator.chunks, generator.context
         self.model = generator.config.model
-        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.context.device.torch.type]
+        device = self.context.device.torch.type
+        self.batch_tokens, self.padding = batch_tokens or BATCH_TOKENS[device], PADDING[device]
         self._prefix: tuple[int, ...] = ()
         self._kept = Prefix()
         self._cores = [layer.self_attention.core_attention for chunk in self.chunks for layer in chunk.decoder.layers]
@@ -84,7 +87,7 @@ class Scorer:
         """
         if not 0 <= top <= self.model.vocab_size:
             raise InputError(f"logprobs {top}: there are {self.model.vocab_size} tokens; ask for 0 to that many")
-        batches = pack(list(self._texts(requests)), self.batch_tokens)
+        batches = pack(list(self._texts(requests)), self.batch_tokens, self.padding)
         layout, mine = self.context.layout, self.context.at.data
         several = layout.world_size > 1
         # Stages work on different batches of a window at the same time.

@@ -10,18 +10,19 @@ from megatron_nlg.generation.packing import Scored, pack
 TEXTS = st.lists(st.tuples(st.lists(st.integers(0, 1), min_size=1, max_size=40), st.integers(1, 40)), max_size=30)
 
 
-@given(TEXTS, st.sampled_from([1, 30, 60]), st.sampled_from([1, 50, 500]), st.booleans())
+@given(TEXTS, st.sampled_from([1, 30, 60]), st.sampled_from([1, 50, 500]), st.sampled_from([None, 0, 9]), st.booleans())
 def test_every_text_is_found_in_its_row(
-    drawn: list[tuple[list[int], int]], tree: int, batch_tokens: int, shots: bool
+    drawn: list[tuple[list[int], int]], tree: int, batch_tokens: int, padding: int | None, shots: bool
 ) -> None:
     beginning = [2] * 30 if shots else []
     texts = [
         Scored(index, beginning + tokens, [7] * min(count, len(tokens))) for index, (tokens, count) in enumerate(drawn)
     ]
-    batches = pack(texts, batch_tokens, tree)
+    batches = pack(texts, batch_tokens, padding, tree)
     seen = []
     for batch in batches:
         assert len(batch.rows) == 1 or len(batch.rows) * batch.columns <= batch_tokens
+        assert padding is None or sum(batch.columns - len(row.tokens) for row in batch.rows) <= padding
         for row in batch.rows:
             assert len(row.entries) == 1 or len(row.tokens) <= max(tree, 2 * max(len(t.tokens) for t, _ in row.entries))
             mask = row.mask(batch.columns)
