@@ -147,7 +147,8 @@ SEARCH = 12
 
 def overflowing(*overrides: str) -> tuple[list[int], list[float]]:
     """Skipped steps after each step, and the loss scale after each."""
-    config = tiny("precision=fp16", f"loss_scale={{initial: {2**24}, hysteresis: 1, window: 2}}", *overrides)
+    scale = f"loss_scale={{initial: {2**24}, hysteresis: 1, window: 2}}"
+    config = tiny("precision=fp16", "batch.micro=4", scale, *overrides)
     context = ParallelContext.create(config)
     engine = Engine(config, context)
     skipped, scales = [], []
@@ -182,7 +183,7 @@ def test_batch_ramp_changes_micro_batch_counts(world: World) -> None:
     [(1, ""), (4, "parallel.tensor=2 parallel.pipeline=2 parallel.sequence=true"), (2, "parallel.tensor=2")],
 )
 def test_dropout_reproduces_itself_with_and_without_recompute(world: World, ranks: int, overrides: str) -> None:
-    settings = ["model.dropout=0.1", *overrides.split()]
+    settings = ["model.dropout=0.1", "batch.micro=4", *overrides.split()]
     first = world.run(ranks, train, tiny(*settings), 3)[0]
     assert world.run(ranks, train, tiny(*settings), 3)[0] == first
     assert world.run(ranks, train, tiny(*settings, "parallel.recompute=full"), 3)[0] == first
