@@ -59,13 +59,13 @@ def config(tmp_path: Path) -> RunConfig:
     config = tiny(
         "data.blend=corpus/blend.yaml",
         "data.split=[1.0, 0.0]",
-        f"schedule.train_tokens={32 * 128 * STEPS}",
+        f"schedule.train_tokens={32 * 64 * STEPS}",
         "batch.global=32",
         "evaluation.interval=0",
         "evaluation.batches=0",
         "checkpoint.interval=0",
         "model.hidden_size=256",
-        "model.sequence_length=128",
+        "model.sequence_length=64",
         "parallel.pipeline=2",
     )
     (tmp_path / "run.yaml").write_text(to_yaml(config))

@@ -11,22 +11,28 @@ from tests.data_prep.material import tree_bytes
 RECIPE = Path(__file__).resolve().parents[3] / "configs" / "runs" / "prep_example.yaml"
 
 
-def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
-    planted = write_example(tmp_path / "a", 1)
-    assert write_example(tmp_path / "b", 1) == planted
-    assert tree_bytes(tmp_path / "a") == tree_bytes(tmp_path / "b")
-    write_example(tmp_path / "c", 2)
-    assert tree_bytes(tmp_path / "a") != tree_bytes(tmp_path / "c")
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """The folder, and what was planted."""
+    folder = tmp_path_factory.mktemp("example") / "raw"
+    return folder, write_example(folder, 1234)
+
+
+def test_the_same_seed_writes_the_same_bytes(example: tuple[Path, dict[str, int]], tmp_path: Path) -> None:
+    raw, planted = example
+    assert write_example(tmp_path / "again", 1234) == planted
+    assert tree_bytes(tmp_path / "again") == tree_bytes(raw)
+    write_example(tmp_path / "other", 2)
+    assert tree_bytes(tmp_path / "other") != tree_bytes(raw)
     with pytest.raises(InputError, match="is not empty; choose a new folder"):
-        write_example(tmp_path / "a", 1)
+        write_example(raw, 1234)
 
 
 @pytest.mark.slow
-def test_every_stage_of_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_stage_of_the_example(example: tuple[Path, dict[str, int]], tmp_path: Path) -> None:
     for name in ("warcio", "justext", "lxml_html_clean", "pycld2"):
         pytest.importorskip(name, reason="of the extra web")
-    assert main(["prep", "example", str(tmp_path / "raw")]) == 0
-    assert main(["prep", "run", str(RECIPE), f"root={tmp_path}/raw", "--out", str(tmp_path / "out")]) == 0
+    assert main(["prep", "run", str(RECIPE), f"root={example[0]}", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "blend.yaml").exists()
     stages = json.loads((tmp_path / "out" / "stats.json").read_text())["stages"]
     names = {"read", "extract", "language", "clean", "filter", "quality", "dedup"}

@@ -94,6 +94,7 @@ def test_deepspeed_would_compile_its_shared_memory_op(world: World) -> None:
     assert world.run(1, shm_builder_is_asked) == [(True, True)]
 
 
+@pytest.mark.slow
 def test_deepspeed_is_told_the_accelerator() -> None:
     script = "import deepspeed; from deepspeed.accelerator import get_accelerator; print(get_accelerator()._name)"
     environment = {k: v for k, v in os.environ.items() if k != "DS_ACCELERATOR"}

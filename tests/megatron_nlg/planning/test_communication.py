@@ -25,6 +25,7 @@ OPERATIONS = {
     "_reduce_scatter_base_": "reduce_scatter",
     "send": "send",
 }
+BATCH = "batch.global=8"
 LAYOUTS = [
     (2, "parallel.tensor=2"),
     (2, "parallel.tensor=2 parallel.recompute=full precision=bf16"),
@@ -69,20 +70,20 @@ class Recorder(TorchDispatchMode):
 
 def record(*overrides: str) -> tuple[int, Counter[tuple[str, int, int]], Counter[tuple[str, int, int]]]:
     """This rank's stage, and the elements and calls of its second step by (operation, ranks, element bytes)."""
-    config = tiny(*overrides)
+    config = tiny(BATCH, *overrides)
     context = ParallelContext.create(config)
     engine = Engine(config, context)
-    for step in range(2):
-        batches = batch(config, context, step, config.batch.global_)
-        with Recorder() as recorder:
-            engine.train_step(batches, 1e-3, step)
+    first, second = (batch(config, context, step, config.batch.global_) for step in range(2))
+    engine.train_step(first, 1e-3, 0)
+    with Recorder() as recorder:
+        engine.train_step(second, 1e-3, 1)
     engine.destroy()
     return context.at.pipe, recorder.elements, recorder.calls
 
 
 @pytest.mark.parametrize(("ranks", "overrides"), LAYOUTS)
 def test_predicted_is_recorded(world: World, ranks: int, overrides: str) -> None:
-    config = tiny(*overrides.split())
+    config = tiny(BATCH, *overrides.split())
     layout = Layout.of(config.parallel, ranks)
     sizes = {"tensor": layout.tensor, "context": layout.context, "copies": layout.copies, "ends": 2, "pipeline": 0}
     micro_batches = config.batch.global_ // (config.batch.micro * layout.data)

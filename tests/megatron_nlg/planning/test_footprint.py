@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from megatron_nlg.config.cluster import load_cluster
 from megatron_nlg.config.validate import replica_ranks
 from megatron_nlg.planning.footprint import CPU, CUDA, device_of, footprint
@@ -122,6 +124,7 @@ def test_published_stacks_keep_what_they_kept() -> None:
     assert old.activations == new.activations > here.activations
 
 
+@pytest.mark.slow
 def test_a_cpu_runs_peak_is_explained() -> None:
     """benchmarks/planner_memory.py has a dozen layouts of a larger model, all within 7 %.
 

@@ -45,7 +45,8 @@ def test_less_memory_leaves_fewer_and_slower_layouts(selene: Cluster) -> None:
 def test_a_layout_that_is_not_legal_has_no_prediction(selene: Cluster) -> None:
     config = load_config(Path("configs/runs/gpt3_13b.yaml"))
     odd = config.model_copy(update={"parallel": config.parallel.model_copy(update={"pipeline": 16, "tensor": 8})})
-    assert search(odd, selene, 64, 8).own is None
+    found = search(odd, selene, 64, 8)
+    assert found.own is None
     with pytest.raises(ConfigError):
         predict(odd, selene, 64, 8)
-    assert data_parallel_size(search(odd, selene, 64, 8).ranked[0].config, 64)
+    assert data_parallel_size(found.ranked[0].config, 64)

@@ -42,6 +42,7 @@ def study(folder: Path, *options: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_of_two_models(folder: Path) -> None:
     found = study(folder, "--against", str(folder / "bert"))
     first, bert = found["models"]  # type: ignore[misc]

@@ -35,6 +35,7 @@ def arguments(folder: Path, out: Path, *options: str) -> list[str | Path]:
     return ["analyze", "probe", folder / "run", "--against", folder / "bert", *data, "--out", out, *options]
 
 
+@pytest.mark.slow
 def test_a_study_whole_and_killed(folder: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with command(*arguments(folder, whole)) as job:
