@@ -2,11 +2,11 @@
 
     python -m benchmarks.planner_cpu [--rounds 3] [--quick] [--cluster FILE]
 
-Calibrates first (`megatron-nlg plan --calibrate`), then predicts every layout, then trains some steps in each, in
-alternation: every round goes through all layouts with new processes, and a layout's seconds are the median over its
-rounds of each round's median step. Work is what all ranks' processors have spent, over the cores: on a machine that
-others load too, it is what can be compared. Writes benchmarks/results/planner_cpu.json and docs/planner_cpu.png; exit
-code 1 when a layout is more than 20 % off. Eight minutes at most.
+Every round calibrates (`megatron-nlg plan --calibrate`), predicts every layout, then trains some steps in each, with
+new processes: a shared machine is not as fast in one quarter of an hour as in another. A layout's error is the median
+over the rounds of what its prediction was off in each, and its seconds are the medians of the rounds'. Work is what all
+ranks' processors have spent, over the cores. Writes benchmarks/results/planner_cpu.json and docs/planner_cpu.png; exit
+code 1 when a layout is more than 20 % off. About five minutes a round.
 """
 
 from __future__ import annotations
@@ -99,23 +99,21 @@ def train(name: str, steps: int) -> dict[str, list[float]]:
     return {"seconds": seconds[WARM_UP:], "work": work[WARM_UP:]}
 
 
-def measure(names: list[str], rounds: int, steps: int, out: Path) -> None:
-    """In a process of its own with one thread: every layout in every round."""
+def measure(names: list[str], steps: int, out: Path) -> None:
+    """In a process of its own with one thread: every layout once."""
     from megatron_nlg.training.calibration import run_ranks
 
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    found: dict[str, dict[str, float]] = {}
     cores = len(os.sched_getaffinity(0))
-    for number in range(rounds):
-        for name in names:
-            ranks = run_ranks(LAYOUTS[name][0], train, name, steps)
-            work = [sum(rank["work"][step] for rank in ranks) for step in range(steps)]
-            row = {
-                "seconds": statistics.median(ranks[0]["seconds"]),
-                "work": statistics.median(work) / min(cores, len(ranks)),
-                "load": os.getloadavg()[0],
-            }
-            found[name].append(row)
-            print(f"round {number + 1}: {name}: {row['seconds']:.3f} s, work {row['work']:.3f} s", flush=True)
+    for name in names:
+        ranks = run_ranks(LAYOUTS[name][0], train, name, steps)
+        work = [sum(rank["work"][step] for rank in ranks) for step in range(steps)]
+        found[name] = {
+            "seconds": statistics.median(ranks[0]["seconds"]),
+            "work": statistics.median(work) / min(cores, len(ranks)),
+            "load": os.getloadavg()[0],
+        }
+        print(f"{name}: {found[name]['seconds']:.3f} s, work {found[name]['work']:.3f} s", flush=True)
     out.write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -152,26 +150,48 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def compare(predicted: dict[str, Any], measured: dict[str, Any]) -> list[dict[str, Any]]:
+Round = tuple[dict[str, Any], dict[str, Any]]
+"""By layout: what was predicted, and what was measured then."""
+
+
+def compare(rounds: list[Round]) -> list[dict[str, Any]]:
     rows = []
-    for name, found in predicted.items():
-        seconds, work = (statistics.median(row[key] for row in measured[name]) for key in ("seconds", "work"))
-        rows.append(
-            {
-                "layout": name,
-                "ranks": LAYOUTS[name][0],
-                "measured_seconds": round(seconds, 4),
-                "measured_work": round(work, 4),
-                "rounds": [round(row["seconds"], 4) for row in measured[name]],
-                "load_average": [round(row["load"], 1) for row in measured[name]],
-                "predicted_seconds": round(found["seconds"], 4),
-                "error": round(found["seconds"] / seconds - 1, 4),
-                "breakdown": {part: round(value, 4) for part, value in found["breakdown"].items()},
-            }
-        )
-        print(f"{name:20} measured {seconds:6.3f} (work {work:6.3f}) predicted", end=" ")
-        print(f"{found['seconds']:6.3f} {rows[-1]['error']:+7.1%}")
+    for name in rounds[0][0]:
+        predicted, measured = ([one[side][name] for one in rounds] for side in (0, 1))
+        errors = [p["seconds"] / m["seconds"] - 1 for p, m in zip(predicted, measured, strict=True)]
+        parts = predicted[0]["breakdown"]
+        row = {
+            "layout": name,
+            "ranks": LAYOUTS[name][0],
+            "measured_seconds": round(statistics.median(m["seconds"] for m in measured), 4),
+            "measured_work": round(statistics.median(m["work"] for m in measured), 4),
+            "predicted_seconds": round(statistics.median(p["seconds"] for p in predicted), 4),
+            "error": round(statistics.median(errors), 4),
+            "errors": [round(error, 4) for error in errors],
+            "measured": [round(m["seconds"], 4) for m in measured],
+            "load_average": [round(m["load"], 1) for m in measured],
+            "breakdown": {part: round(statistics.median(p["breakdown"][part] for p in predicted), 4) for part in parts},
+        }
+        rows.append(row)
+        print(f"{name:20} measured {row['measured_seconds']:6.3f} (work {row['measured_work']:6.3f})", end=" ")
+        print(f"predicted {row['predicted_seconds']:6.3f} {row['error']:+7.1%}, by round", end=" ")
+        print(" ".join(f"{error:+.0%}" for error in errors))
     return rows
+
+
+def go_round(cluster: Path | None, layouts: list[str], steps: int, folder: Path) -> tuple[Round, str]:
+    """Calibrate, predict and measure; also the text of the calibration."""
+    path, raw = cluster or folder / "calibrated.yaml", folder / "measured.json"
+    if not cluster:
+        path.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "megatron_nlg.cli", "plan", "--calibrate", "--out", str(path)]
+        subprocess.run(command, check=True)
+    rates = load_cluster(path)
+    predicted = {name: predict(name, rates) for name in layouts}
+    command = [sys.executable, "-m", "benchmarks.planner_cpu", "--measure", str(raw), "--steps", str(steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--layouts", *layouts], check=True, env=environment, stderr=subprocess.DEVNULL)
+    return (predicted, json.loads(raw.read_text())), path.read_text(encoding="utf-8")
 
 
 def main() -> int:
@@ -185,25 +205,16 @@ def main() -> int:
     args = parser.parse_args()
     rounds, steps = (1, 2) if args.quick else (args.rounds, args.steps)
     if args.measure:
-        measure(args.layouts, rounds, steps, args.measure)
+        measure(args.layouts, args.steps, args.measure)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        path = args.cluster or Path(folder, "calibrated.yaml")
-        if not args.cluster:
-            command = [sys.executable, "-m", "megatron_nlg.cli", "plan", "--calibrate", "--out", str(path)]
-            subprocess.run(command, check=True)
-        cluster = load_cluster(path)
-        predicted = {name: predict(name, cluster) for name in args.layouts}
-        raw = Path(folder, "measured.json")
-        command = [sys.executable, "-m", "benchmarks.planner_cpu", "--measure", str(raw), "--rounds", str(rounds)]
-        command += ["--steps", str(steps), *(["--quick"] if args.quick else []), "--layouts", *args.layouts]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-        rows = compare(predicted, json.loads(raw.read_text()))
-        description = path.read_text(encoding="utf-8")
+        done = [go_round(args.cluster, args.layouts, steps, Path(folder)) for _ in range(rounds)]
+    rows = compare([one for one, _ in done])
     if not args.quick:
         from benchmarks.machine import describe
 
-        result = {"machine": describe(), "model": TREE, "steps": steps, "calibrated": description, "layouts": rows}
+        result = {"machine": describe(), "model": TREE, "steps": steps, "calibrated": [text for _, text in done]}
+        result |= {"layouts": rows}
         RESULT.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         draw(rows, PICTURE)
     print(
