@@ -27,6 +27,15 @@ from pathlib import Path
 PR_SET_CHILD_SUBREAPER = 36
 LIMIT = 1 << 20
 """Bytes of a request: arguments and environment."""
+PRELOADED = (
+    "awkward",
+    "gigatoken",
+    "pandas",
+    "data_prep.pipeline",
+    "megatron_nlg.generation.generator",
+    "megatron_nlg.training.trainer",
+)
+"""What the commands would import, by themselves or through pyarrow and gigatoken."""
 
 
 class Forked:
@@ -123,9 +132,8 @@ def main() -> int:
 
     quiet_libraries()
     prepare_fork()
-    import megatron_nlg.generation.generator
-    import megatron_nlg.training.trainer  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     gc.freeze()  # in the commands too: collecting garbage among the libraries' objects takes half a second each time
     requests = socket.socket(fileno=os.dup(0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for minders

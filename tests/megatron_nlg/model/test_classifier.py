@@ -55,7 +55,7 @@ def batches(data: Datasets, engine: Engine, split: str, count: int) -> list[list
 
 def learn(overrides: list[str], folder: Path) -> tuple[list[float], list[float], dict[str, Any]]:
     """Losses, gradient norms and scores of a few steps."""
-    config = tiny(*overrides)
+    config = tiny("batch.micro=4", *overrides)
     context = ParallelContext.create(config)
     data, engine = build_datasets(config, folder), Engine(config, context)
     found = [engine.train_step(mb, 1e-3, step) for step, mb in enumerate(batches(data, engine, "train", 5))]
