@@ -22,7 +22,7 @@ from tests.data_prep.material import sentence, tree_bytes
 from tests.launch.minislurm import MiniSlurm
 
 ROOT = Path(__file__).resolve().parents[3]
-SLURM = "cluster={engine: slurm, partition: main, tasks: 3, memory_gb_per_cpu: 1, sbatch: {exclusive: ''}}"
+SLURM = "cluster={engine: slurm, partition: main, tasks: 2, memory_gb_per_cpu: 1, sbatch: {exclusive: ''}}"
 
 
 @pytest.fixture
