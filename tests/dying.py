@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from megatron_nlg import cli
-from megatron_nlg.generation import jobs
+from megatron_nlg.generation import rows
 from tests.job import Job, can_fork
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command's exit code, where it lives that long."""
-    left, append_row = int(arguments[0]), jobs.append_row
+    left, append_row = int(arguments[0]), rows.append_row
 
     def append_and_die(path: Path, row: dict[str, Any]) -> None:
         nonlocal left
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in list(sys.modules.values()):  # those that have imported it, and those that will from `jobs`
+    for module in list(sys.modules.values()):  # those that have imported it, and those that will from `rows`
         if getattr(module, "append_row", None) is append_row:
             module.append_row = append_and_die  # type: ignore[attr-defined]
     return cli.main(arguments[1:])

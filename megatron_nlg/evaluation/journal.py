@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.generation.jobs import append_row
+from megatron_nlg.generation.rows import append_row
 
 
 def key_of(checkpoint: str, task: str, kind: str, arguments: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -37,21 +38,25 @@ class TrainedClassifier:
 
     def logits(self, texts: Texts, batch_size: int = 32) -> Tensor:
         """[texts, classes], fp32, on the CPU; texts are cut to data.classification.max_length as in training."""
+        return torch.stack(list(self.stream(texts, batch_size)))
+
+    def stream(self, texts: Texts, batch_size: int = 32, first: int = 0) -> Iterator[Tensor]:
+        """Likewise one text after the other, from `first` on: [classes] each, the same whichever is the first."""
         parallel = self.config.parallel
         encoded = encode(texts, self.tokenizer, self.settings)
         multiple = parallel.tensor if parallel.sequence else 1
         examples = Examples(encoded, self.settings.max_length, self.tokenizer.eod, multiple)
         at_once = parallel.pipeline if parallel.interleave > 1 else 1  # interleaved chunks need so many micro-batches
-        found = []
-        for first in range(0, len(examples), batch_size * at_once):
-            longest = examples.padded_length(first, batch_size * at_once)
+        count = batch_size * at_once
+        for begin in range(first // count * count, len(examples), count):
+            longest = examples.padded_length(begin, count)
             micro_batches = [
                 {
                     key: torch.stack([sample[key][:longest] for sample in samples]).to(self.context.device.torch)
                     for key in ("tokens", "loss_mask")
                 }
-                for begin in range(first, first + batch_size * at_once, batch_size)
-                for samples in [[examples[i] for i in range(begin, begin + batch_size)]]
+                for start in range(begin, begin + count, batch_size)
+                for samples in [[examples[i] for i in range(start, start + batch_size)]]
             ]
-            found.append(class_logits(self.chunks, self.context, micro_batches).cpu())
-        return torch.cat(found)[: len(examples)]
+            found = class_logits(self.chunks, self.context, micro_batches).cpu()
+            yield from found[max(0, first - begin) : len(examples) - begin]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_nlg.config.errors import InputError
 from megatron_nlg.generation.command import ONE_RANK
+from megatron_nlg.generation.rows import RowFile
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from megatron_nlg.config.schema import RunConfig
     from megatron_nlg.data.labelled import Texts
     from megatron_nlg.parallel.supervisor import Terminal
@@ -57,49 +63,72 @@ def classify(
     config: RunConfig, run: Path, texts: Texts, out: Path | None, step: int | None, batch: int, terminal: Terminal
 ) -> int:
     """Classify as this process's rank; rank 0 writes."""
-    from data_prep.files import write_text
     from megatron_nlg.generation.classifier import TrainedClassifier
+    from megatron_nlg.generation.progress import progress
 
     classifier = TrainedClassifier(config, run, step)
-    logits = classifier.logits(texts, batch)
-    if classifier.context.is_main:
+    context, settings = classifier.context, classifier.settings
+    job = Classified(texts.texts, settings.labels, classifier.progress.step, out or Path(os.devnull))
+    rows = job.finished() if out else {}
+    first, is_main = len(rows), context.is_main
+    context.barrier()  # all have read before one writes
+    if out and is_main:
+        job.drop_torn_end()
+    with progress("classifying", len(texts), first, context, terminal) as advance:
+        for index, logits in enumerate(classifier.stream(texts, batch, first), first):
+            rows[index] = job.row(index, logits)
+            if out and is_main:
+                job.append(rows[index])
+            advance()
+    if is_main:
         for problem in classifier.damaged:
             print(f"damaged checkpoint {problem}; an older one is used", file=terminal.err, flush=True)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(texts, logits, config))
         if out:
-            write_text(out, lines)
+            job.publish()
         else:
+            lines = "".join(json.dumps(rows[index], ensure_ascii=False) + "\n" for index in range(len(texts)))
             print(lines, end="", file=terminal.out, flush=True)
-        if said := score_line(texts, logits):
+        if said := score_line(texts.classes, [list(rows[i]["probabilities"].values()) for i in range(len(texts))]):
             print(said, file=terminal.err, flush=True)
-    classifier.context.barrier()
-    classifier.context.destroy()
+    context.barrier()
+    context.destroy()
     return 0
 
 
-def rows(texts: Texts, logits: Any, config: RunConfig) -> list[dict[str, Any]]:
-    """A row a text, in the file's order; logits [texts, classes]."""
-    settings = config.data.classification
-    assert settings
-    found = []
-    for text, scores in zip(texts.texts, logits.softmax(dim=1).tolist(), strict=True):
-        label = settings.labels[scores.index(max(scores))]
-        found.append({"text": text, "label": label, "probabilities": dict(zip(settings.labels, scores, strict=True))})
-    return found
+@dataclass(frozen=True)
+class Classified(RowFile):
+    """The classes of a file's texts, in their order."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    step: int
+    """Of the checkpoint."""
+    out: Path
+
+    def made_of(self, index: int) -> dict[str, Any] | None:
+        """Text and checkpoint."""
+        return {"text": self.texts[index], "step": self.step} if 0 <= index < len(self.texts) else None
+
+    def row(self, index: int, logits: Tensor) -> dict[str, Any]:
+        """What is written of a text; logits [classes]."""
+        probabilities = logits.double().softmax(dim=0).tolist()
+        label = self.labels[probabilities.index(max(probabilities))]
+        row = {"index": index, "text": self.texts[index], "label": label, "step": self.step}
+        return row | {"probabilities": dict(zip(self.labels, probabilities, strict=True))}
 
 
-def score_line(texts: Texts, logits: Any) -> str | None:
-    """Accuracy and F1 where every text has its right class, else None."""
+def score_line(right: Sequence[int], probabilities: Sequence[Sequence[float]]) -> str | None:
+    """Accuracy and F1 where every text has its right class, else None; probabilities [texts, classes]."""
     import torch
 
     from megatron_nlg.data.labelled import NO_LABEL
     from megatron_nlg.training.scores import scores_of
 
-    if NO_LABEL in texts.classes:
+    if NO_LABEL in right:
         return None
-    right = torch.tensor(texts.classes)
-    loss = float(torch.nn.functional.cross_entropy(logits.double(), right, reduction="sum"))
-    classes = logits.shape[1]
-    counts = torch.bincount(right * classes + logits.argmax(dim=1), minlength=classes * classes)
+    found, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(right)
+    loss = float(torch.nn.functional.nll_loss(found.log(), target, reduction="sum"))
+    classes = found.shape[1]
+    counts = torch.bincount(target * classes + found.argmax(dim=1), minlength=classes * classes)
     scores = scores_of(loss, counts.view(classes, classes).double())
     return f"{scores.examples} texts: loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}, F1 {scores.f1:.4f}"

@@ -1,21 +1,15 @@
-"""Prompts from a file, continued into JSONL: written as they finish, gone on with after any interruption.
-
-While the job runs, rows stand in `.NAME.partial` in the order in which they finish; when all are there, they become
-NAME in the order of the prompts, at once. Each prompt has draws of its own, so that its row does not depend on what was
-done before an interruption.
-"""
+"""Prompts from a file, and the job to continue them: each has draws of its own, so that rows do not depend on order."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import disk_error, replacing, sync
 from megatron_nlg.config.errors import InputError
+from megatron_nlg.generation.rows import RowFile
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Result
 
@@ -51,7 +45,7 @@ def _prompt(line: str, where: str) -> str:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(RowFile):
     """A file of prompts and where their continuations go."""
 
     prompts: Sequence[str]
@@ -61,89 +55,23 @@ class Job:
     step: int
     """Of the checkpoint."""
 
-    @property
-    def partial(self) -> Path:
-        """Rows in the order in which they were finished."""
-        return self.out.with_name(f".{self.out.name}.partial")
-
     def settings(self, index: int) -> Sampling:
         """Of one prompt."""
         return replace(self.sampling, seed=(self.sampling.seed + index) % 2**63)
 
+    def made_of(self, index: int) -> dict[str, Any] | None:
+        """Prompt, checkpoint and settings."""
+        if not 0 <= index < len(self.prompts):
+            return None
+        how = self.settings(index)
+        return {"prompt": self.prompts[index], "step": self.step, "settings": asdict(how) | {"stop": list(how.stop)}}
+
     def row(self, result: Result) -> dict[str, Any]:
         """What is written of a result."""
-        how = self.settings(result.index)
-        row = {"index": result.index, "prompt": self.prompts[result.index], "text": result.text}
+        made_of = self.made_of(result.index)
+        assert made_of
+        row = {"index": result.index, "prompt": made_of["prompt"], "text": result.text}
         row |= {"finish_reason": result.finish_reason, "tokens": result.tokens, "step": self.step}
         if result.logprobs is not None:
             row["logprobs"] = [asdict(entry) for entry in result.logprobs]
-        return row | {"settings": asdict(how) | {"stop": list(how.stop)}}
-
-    def finished(self) -> set[int]:
-        """Prompts whose rows are written. Raises InputError for rows of another job, which are left as they are."""
-        found = set()
-        for path in (self.out, self.partial):
-            for row in _rows(path):
-                self._check(row, path)
-                found.add(int(row["index"]))
-        return found
-
-    def _check(self, row: dict[str, Any], path: Path) -> None:
-        index = row.get("index")
-        differs = "an index that the file does not have"
-        if isinstance(index, int) and 0 <= index < len(self.prompts):
-            how = self.settings(index)
-            settings = asdict(how) | {"stop": list(how.stop)}
-            wanted = {"prompt": self.prompts[index], "step": self.step, "settings": settings}
-            differs = ", ".join(f"another {key}" for key, value in wanted.items() if row.get(key) != value)
-        if differs:
-            raise InputError(f"{path}: holds rows of another job ({differs}); delete it, or choose another --out")
-
-    def drop_torn_end(self) -> None:
-        """Cut off what a killed job has begun to write."""
-        if self.partial.is_file():
-            whole = self.partial.read_bytes().rfind(b"\n") + 1
-            os.truncate(self.partial, whole)
-
-    def append(self, result: Result) -> None:
-        """Add a row."""
-        append_row(self.partial, self.row(result))
-
-    def publish(self) -> None:
-        """All rows in the order of the prompts, whole or not at all."""
-        if not self.partial.is_file():
-            return
-        rows = {row["index"]: row for row in _rows(self.partial)}
-        with replacing(self.out) as temporary:
-            lines = (json.dumps(rows[index], ensure_ascii=False) + "\n" for index in sorted(rows))
-            temporary.write_text("".join(lines), encoding="utf-8", newline="")
-        self.partial.unlink()
-        sync(self.out.parent)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Whole rows of a file, [] where there is none."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        rows = [json.loads(line) for line in lines]
-    except ValueError:
-        rows = [None]
-    if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path}: is not JSONL of this command; choose another --out")
-    return rows
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a line in one write. Raises MegatronNlgError when the disk is full, InputError when it may not be written."""
-    data = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            while data:
-                data = data[os.write(handle, data) :]
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise disk_error(error, path) from None
+        return row | {"settings": made_of["settings"]}

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_prep.files import replacing
 from megatron_nlg.config.errors import InputError
-from megatron_nlg.generation.jobs import append_row
+from megatron_nlg.generation.rows import append_row
 
 Row = dict[str, Any]
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from megatron_nlg.generation.generator import Generator
-from megatron_nlg.generation.jobs import Job, append_row
+from megatron_nlg.generation.jobs import Job
+from megatron_nlg.generation.progress import progress
+from megatron_nlg.generation.rows import append_row
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Result
 from megatron_nlg.parallel.supervisor import Terminal
@@ -74,25 +76,18 @@ def write_all(
 
 def run_job(job: Job, batch_size: int, generator: Generator, terminal: Terminal) -> None:
     """Do what is left of a job, with progress."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    finished = job.finished()
-    generator.context.barrier()  # all have read before one writes
+    finished, context = job.finished(), generator.context
+    context.barrier()  # all have read before one writes
     left = [index for index in range(len(job.prompts)) if index not in finished]
-    console = Console(file=terminal.err, highlight=False)
-    columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = generator.context.is_main and console.is_terminal
-    with Progress(*columns, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=len(job.prompts), completed=len(finished))
-        if generator.context.is_main:
+    with progress("generating", len(job.prompts), len(finished), context, terminal) as advance:
+        if context.is_main:
             job.drop_torn_end()
         tokens = [generator.encode(job.prompts[index]) for index in left]
         for result in generator.generate(tokens, [job.settings(index) for index in left], batch_size, slide=True):
-            if generator.context.is_main:
-                job.append(replace(result, index=left[result.index]))
-            bar.update(task, advance=1)
-    if generator.context.is_main:
+            if context.is_main:
+                job.append(job.row(replace(result, index=left[result.index])))
+            advance()
+    if context.is_main:
         job.publish()
         again = f", {len(finished)} of them before" if finished else ""
         print(f"{job.out}: {len(job.prompts)} prompts continued{again}", file=terminal.err, flush=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from megatron_nlg.generation.ledger import Ledger
+from megatron_nlg.generation.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from megatron_nlg.generation.generator import Generator
     from megatron_nlg.generation.sampling import Sampling
     from megatron_nlg.generation.scoring import Scorer
@@ -88,7 +86,7 @@ def score_units(
 
     left = _begin(units, ledger, generator)
     scorer = Scorer(generator)
-    with progress(title, len(units), len(units) - len(left), generator, terminal) as advance:
+    with progress(title, len(units), len(units) - len(left), generator.context, terminal) as advance:
         for start in range(0, len(left), CHUNK):
             for row in _scored(left[start : start + CHUNK], scorer, generator.tokenizer):
                 if generator.context.is_main:
@@ -124,7 +122,7 @@ def continue_prompts(
 ) -> None:
     """Continue what `ledger` does not have yet. Its rows have `prompt`, `text` and `seed`."""
     left = _begin(prompts, ledger, generator)
-    with progress("sampling", len(prompts), len(prompts) - len(left), generator, terminal) as advance:
+    with progress("sampling", len(prompts), len(prompts) - len(left), generator.context, terminal) as advance:
         tokens = [generator.encode(prompt.text) for prompt in left]
         settings = [replace(sampling, seed=prompt.seed) for prompt in left]
         for result in generator.generate(tokens, settings, batch_size, slide=True):
@@ -148,19 +146,3 @@ def _end(work: Sequence[Unit] | Sequence[Prompt], ledger: Ledger, generator: Gen
     if generator.context.is_main:
         ledger.publish([piece.key for piece in work])
     generator.context.barrier()
-
-
-@contextmanager
-def progress(
-    title: str, total: int, done: int, generator: Generator, terminal: Terminal
-) -> Iterator[Callable[[], None]]:
-    """A bar on the first rank's terminal; yields what advances it by one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(file=terminal.err, highlight=False)
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = generator.context.is_main and console.is_terminal
-    with Progress(*columns, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.update(task, advance=1)

@@ -13,6 +13,7 @@ from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.labelled import read_texts, with_epochs
 from megatron_nlg.generation.classifier import TrainedClassifier
 from megatron_nlg.generation.classify import score_line
+from tests.dying import at_row
 from tests.job import command
 from tests.megatron_nlg.data.texts import write_texts
 from tests.megatron_nlg.training.test_trainer import go, rows
@@ -41,7 +42,7 @@ def test_every_layout_gives_the_logits_that_were_validated(world: World, run: Pa
     assert config.data.classification
     texts = read_texts(run.parent / "valid.tsv", config.data.classification)
     last = rows(run, "valid")[-1]
-    assert score_line(texts, want) == (
+    assert score_line(texts.classes, want.softmax(dim=1).tolist()) == (
         f"37 texts: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}, F1 {last['f1']:.4f}"
     )
     for overrides in ("parallel.tensor=2 parallel.sequence=true", "parallel.pipeline=2 parallel.interleave=2"):
@@ -60,6 +61,29 @@ def test_the_command_from_a_file_without_labels(run: Path, tmp_path: Path) -> No
     for row in found:
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert max(row["probabilities"], key=row["probabilities"].get) == row["label"]
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    arguments = ("classify", run, "--file", run.parent / "valid.tsv", "--batch-size", "8")
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    with command(*arguments, "--out", whole) as job:
+        code, _, scores = job.wait()
+    assert code == 0, scores
+    at_row(21, *arguments, "--out", cut)  # five rows into the third batch
+    partial = tmp_path / ".cut.jsonl.partial"
+    assert len(partial.read_bytes().splitlines()) == 21 and not cut.exists()
+    partial.write_bytes(partial.read_bytes()[:-9])
+    with command(*arguments, "--out", cut) as job:
+        code, _, err = job.wait()
+    assert (code, err) == (0, scores)
+    assert cut.read_bytes() == whole.read_bytes() and not partial.exists()
+    rows_of = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [row["index"] for row in rows_of] == list(range(37))
+    (tmp_path / "texts.jsonl").write_text('{"sentence": "another"}\n')
+    with command("classify", run, "--file", tmp_path / "texts.jsonl", "--out", cut) as job:
+        code, _, err = job.wait()
+    assert code == 2 and "cut.jsonl: holds rows of another job (another text)" in err
+    assert cut.read_bytes() == whole.read_bytes()
 
 
 def test_bad_input_is_refused_before_a_rank_starts(

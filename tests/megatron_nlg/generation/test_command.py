@@ -15,7 +15,7 @@ from megatron_nlg.config.dump import to_yaml
 from megatron_nlg.config.schema import RunConfig
 from megatron_nlg.config.validate import load_config
 from megatron_nlg.data.tokenizer import run_tokenizer
-from megatron_nlg.generation.jobs import append_row
+from megatron_nlg.generation.rows import append_row
 from tests import dying
 from tests.job import command
 from tests.megatron_nlg.data.corpus import write_corpus

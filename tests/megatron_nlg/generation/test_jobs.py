@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_nlg.config.errors import InputError, MegatronNlgError
-from megatron_nlg.generation.jobs import Job, append_row, read_prompts
+from megatron_nlg.generation.jobs import Job, read_prompts
+from megatron_nlg.generation.rows import append_row
 from megatron_nlg.generation.sampling import Sampling
 from megatron_nlg.generation.sequence import Result, TokenLogprob
 
@@ -64,7 +65,7 @@ def finish(work: Job) -> bytes:
     work.drop_torn_end()
     for index in range(len(PROMPTS)):
         if index not in done:
-            work.append(result(index))
+            work.append(work.row(result(index)))
     work.publish()
     assert not work.partial.exists()
     return work.out.read_bytes()
@@ -77,7 +78,7 @@ def test_from_any_torn_file_the_same_bytes_come(
     want = finish(job(tmp_path_factory.mktemp("undisturbed")))
     work = job(tmp_path_factory.mktemp("torn"))
     for index in order[:rows]:
-        work.append(result(index))
+        work.append(work.row(result(index)))
     if work.partial.exists():
         content = work.partial.read_bytes()
         work.partial.write_bytes(content[: len(content) - kept])
