@@ -27,7 +27,7 @@ class Breakdown:
 
     compute: float
     tensor: float
-    """Collectives of tensor and context parallelism."""
+    """Collectives within the passes: of tensor and context parallelism, and of ZeRO-2 and 3."""
     messages: float
     """Between stages, as far as a stage waits for its own."""
     bubble: float
