@@ -1,6 +1,6 @@
 """Log-likelihoods a second and the building of requests, against lm-evaluation-harness's own, in the same run.
 
-    python -m benchmarks.evaluation [--data DIR] [--documents N] [--rounds 3] [--quick]
+    python -m benchmarks.evaluation [--data DIR] [--requests N] [--rounds 3] [--tasks NAMES] [--quick]
 
 Both sides have the same weights (random, a GPT-2 of transformers imported by `convert from-hf`), the same tasks and
 requests, live in one process and take turns; a ratio is the median over rounds of its seconds / our seconds. The
@@ -28,7 +28,8 @@ SHAPES = {
     "30M": {"n_layer": 6, "n_embd": 384, "n_head": 6},
     "124M": {"n_layer": 12, "n_embd": 768, "n_head": 12},
 }
-TASKS = ("lambada", "hellaswag", "piqa", "winogrande", "boolq")
+TASKS = {"lambada": 1, "hellaswag": 4, "piqa": 2, "winogrande": 2, "boolq": 2}
+"""Name -> requests of a document."""
 FEW = 4
 BATCH = 16
 BUILT = 6000
@@ -132,30 +133,33 @@ def main() -> None:
     default = Path(os.environ.get("MEGATRON_NLG_DATA", "../shared/data")) / "eval"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default)
-    parser.add_argument("--documents", type=int, default=12, help="of each task, a third of them for 124M")
+    parser.add_argument("--requests", type=int, default=96, help="of each task, a third of them for 124M")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, help="the file's other rows stay")
     parser.add_argument("--quick", action="store_true", help="one small size, once, nothing written")
     args = parser.parse_args()
     if args.quick:
-        args.documents, args.rounds, args.shapes = 12, 1, "30M"
+        args.requests, args.rounds, args.shapes = 24, 1, ["30M"]
     import torch
 
     from benchmarks.machine import describe
     from megatron_nlg.evaluation.harness import Source, build_task
 
     out: dict[str, Any] = {"machine": describe(), "threads": torch.get_num_threads(), "harness_batch": BATCH}
+    if RESULT.exists() and (set(args.tasks), set(args.shapes)) != (set(TASKS), set(SHAPES)):
+        out["models"] = json.loads(RESULT.read_text())["models"]
     out["requests"] = building(args.data, 600 if args.quick else BUILT)
     print(json.dumps(out["requests"]), flush=True)
     kinds = {"zero-shot": (0, False), f"{FEW}-shot": (FEW, False), f"{FEW}-shot, the same": (FEW, True)}
-    for shape in args.shapes.split(","):
+    for shape in args.shapes:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             ours, theirs = pair(shape, args.data, Path(folder))
             for kind, (shots, same) in kinds.items():
-                for name in TASKS:
+                for name in args.tasks:
                     task = build_task(name, shots, Source(args.data, same_shots=same))
-                    documents = args.documents if shape == "30M" else args.documents // 3
-                    found = measure(ours, theirs, task, documents, args.rounds)
+                    requests = args.requests if shape == "30M" else args.requests // 3
+                    found = measure(ours, theirs, task, requests // TASKS[name], args.rounds)
                     out.setdefault("models", {}).setdefault(shape, {}).setdefault(kind, {})[name] = found
                     print(shape, kind, name, json.dumps(found), flush=True)
                     if not args.quick:
