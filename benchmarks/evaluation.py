@@ -6,6 +6,7 @@ Both sides have the same weights (random, a GPT-2 of transformers imported by `c
 requests, live in one process and take turns; a ratio is the median over rounds of its seconds / our seconds. The
 peer is HFLM with its batches of 16. Few-shot prompts show 4 examples, drawn for each question or the same for all.
 The builder makes the requests of 6,000 LAMBADA and HellaSwag documents (rows are repeated where a set has fewer).
+With --tasks or --shapes the file's other rows stay as they were measured.
 DIR has the sets in their published files (default: $MEGATRON_NLG_DATA/eval). Writes benchmarks/results/evaluation.json.
 """
 

@@ -70,15 +70,17 @@ def classify(
     context, settings = classifier.context, classifier.settings
     job = Classified(texts.texts, settings.labels, classifier.progress.step, out or Path(os.devnull))
     rows = job.finished() if out else {}
-    first, is_main = len(rows), context.is_main
+    first = next(index for index in range(len(texts) + 1) if index not in rows)
+    is_main = context.is_main
     context.barrier()  # all have read before one writes
     if out and is_main:
         job.drop_torn_end()
     with progress("classifying", len(texts), first, context, terminal) as advance:
         for index, logits in enumerate(classifier.stream(texts, batch, first), first):
-            rows[index] = job.row(index, logits)
-            if out and is_main:
-                job.append(rows[index])
+            if index not in rows:
+                rows[index] = job.row(index, logits)
+                if out and is_main:
+                    job.append(rows[index])
             advance()
     if is_main:
         for problem in classifier.damaged:

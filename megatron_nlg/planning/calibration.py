@@ -91,12 +91,16 @@ def _products(rows: Sequence[Sequence[float]], processors: int) -> tuple[float, 
 
 
 def _crowding(found: Mapping[str, Any]) -> dict[str, float]:
-    """Speed of a rank where one has each core, and where four share it, against its share of one alone."""
+    """Speed of a rank where one has each core, and where four share it, against its share of one alone.
+
+    With fewer than four measured, each doubling is taken to cost as much as those that were.
+    """
     work = {ranks / found["cores"]: seconds for ranks, seconds in found["crowded"]}
     alone = min(work.values())
     speeds = {share: _rounded(alone / seconds) for share, seconds in work.items()}
-    together = speeds[1.0]
-    return {"cores_together": together, "cores_crowded": min(together, speeds[max(speeds)])}
+    together, most = speeds[1.0], max(speeds)
+    crowded = together if most == 1 else together * (speeds[most] / together) ** (2 / math.log2(most))
+    return {"cores_together": together, "cores_crowded": min(together, _rounded(crowded))}
 
 
 def _waiting(rows: Sequence[Sequence[Any]]) -> float:

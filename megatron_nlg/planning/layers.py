@@ -14,7 +14,10 @@ LAYER_KERNELS = 16
 HEAD_KERNELS = 12
 """Of the final norm, the output layer and the loss."""
 PASS_KERNELS = 26
-"""A micro-batch's way through a chunk beside all that, in kernels that do nothing: schedule and bookkeeping."""
+"""A micro-batch's way through a chunk beside all that, in kernels that do nothing: schedule and bookkeeping.
+
+Measured: of a model of two tiny layers on one rank, what its layers and its head do not explain, 79 in both directions.
+"""
 
 
 @dataclass(frozen=True)

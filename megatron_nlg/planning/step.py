@@ -225,7 +225,8 @@ class StepModel:
         if self.layout.copies > 1:
             data += self.accelerator.memory(parameters * stack.bucket_bytes)
         updated = parameters / (self.layout.copies if stack.weights_gathered else 1)
-        return data, self.accelerator.memory(updated * stack.update_bytes)
+        moved = stack.update_bytes + (stack.fp32_update_bytes if self.config.precision == "fp32" else 0)
+        return data, self.accelerator.memory(updated * moved)
 
 
 def as_dict(breakdown: Breakdown) -> dict[str, float]:

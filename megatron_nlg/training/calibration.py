@@ -1,4 +1,4 @@
-"""Rates of this machine for the planner, by small measurements of what a training step is made of; about a minute.
+"""Rates of this machine for the planner, by small measurements of what a training step is made of; about 80 s.
 
 Started by `megatron-nlg plan --calibrate` as a process, and writes what it found as one JSON object. Ranks are forked;
 the process itself never touches a GPU. On a CPU every rank has one thread, and the rates are those of a core alone.

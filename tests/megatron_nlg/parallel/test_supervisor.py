@@ -63,24 +63,18 @@ def test_a_failure_is_said_once_by_its_cause_and_ends_all_ranks(
     assert "Traceback" in (tmp_path / "rank_1.log").read_text()  # for who looks for more
 
 
-def test_a_killed_rank_ends_the_job_in_time(tmp_path: Path) -> None:
-    """It takes four seconds and a half; a busy machine may hold one job up for longer than the limit, but not two."""
-    took = []
-    while not took or (took[-1] >= GONE and len(took) < 2):
-        logs = tmp_path / str(len(took))
-        with job("hang", logs, 3) as running:
-            until(ready(logs, 3), "ranks hang")
-            os.kill(running.ranks()[1], signal.SIGKILL)
-            start = time.monotonic()
-            code, _, err = running.wait()
-            took.append(time.monotonic() - start)
-            assert running.alive() == []
-        assert (code, err) == (
-            1,
-            "ranks: rank 1 died without a word (killed from outside, or for want of memory) and the others have been "
-            f"ended; the same command goes on from what is saved; logs: {logs}\n",
-        )
-    assert took[-1] < GONE
+def test_a_killed_rank_ends_the_job(tmp_path: Path) -> None:
+    """The others would sleep for longer than is waited for here. How soon they have gone: benchmarks/faults.py."""
+    with job("hang", tmp_path, 3) as running:
+        until(ready(tmp_path, 3), "ranks hang")
+        os.kill(running.ranks()[1], signal.SIGKILL)
+        code, _, err = running.wait()
+        assert running.alive() == []
+    assert (code, err) == (
+        1,
+        "ranks: rank 1 died without a word (killed from outside, or for want of memory) and the others have been "
+        f"ended; the same command goes on from what is saved; logs: {tmp_path}\n",
+    )
 
 
 def test_a_killed_supervisor_leaves_no_rank(tmp_path: Path) -> None:

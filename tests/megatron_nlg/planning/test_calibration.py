@@ -81,3 +81,11 @@ def test_cores_are_shared() -> None:
     crowded = Accelerator(1.0, Compute(memory_gbs=1, cores=4, cores_together=0.7, cores_crowded=0.5))
     assert [crowded.speed(n) for n in (4, 8, 16, 64)] == pytest.approx([0.7, 0.6 / 2, 0.5 / 4, 0.5 / 16])
     assert Accelerator(1.0, Compute(memory_gbs=1)).speed(100) == 1
+
+
+def test_more_ranks_a_core_than_were_measured_are_crowded_likewise(tmp_path: Path) -> None:
+    path = tmp_path / "machine.yaml"
+    for crowded, want in (([[1, 0.1], [2, 0.1], [4, 0.125]], 0.64), ([[1, 0.1], [2, 0.125]], 0.8)):
+        path.write_text(describe(measurements() | {"crowded": crowded}, "2026-01-01"), encoding="utf-8")
+        compute = load_cluster(path).compute
+        assert compute and compute.cores_crowded == pytest.approx(want)
